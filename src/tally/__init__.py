@@ -1,0 +1,99 @@
+"""Neural networks on JAX with Keras's programming model, in which every parameter is accounted for and explained.
+
+Names are loaded when first used, so that `import tally` is quick and what needs no JAX never waits for it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ROOMS = (
+    *("accounting", "activations", "applications", "backend", "callbacks", "config", "constraints", "datasets"),
+    *("dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops", "optimizers", "random"),
+    *("regularizers", "report", "saving", "training", "tree", "utils"),
+)
+_NAMES = {
+    "Functional": "tally.models",
+    "Initializer": "tally.initializers",
+    "Input": "tally.layers",
+    "InputSpec": "tally.layers",
+    "KerasTensor": "tally.core.symbol",
+    "Layer": "tally.layers",
+    "Ledger": "tally.accounting.ledger",
+    "Loss": "tally.losses",
+    "Metric": "tally.metrics",
+    "Model": "tally.models",
+    "Optimizer": "tally.optimizers",
+    "Regularizer": "tally.regularizers",
+    "Sequential": "tally.models",
+    "Variable": "tally.core.variable",
+    "DTypePolicy": "tally.core.dtype",
+    "account": "tally.models.ledger",
+    "explain": "tally.models.views",
+    "name_scope": "tally.core.variable",
+}
+
+if TYPE_CHECKING:
+    from tally import (
+        accounting,
+        activations,
+        applications,
+        backend,
+        callbacks,
+        config,
+        constraints,
+        datasets,
+        dtype_policies,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+        optimizers,
+        random,
+        regularizers,
+        report,
+        saving,
+        training,
+        tree,
+        utils,
+    )
+    from tally.accounting.ledger import Ledger
+    from tally.core.dtype import DTypePolicy
+    from tally.core.symbol import KerasTensor
+    from tally.core.variable import Variable, name_scope
+    from tally.initializers import Initializer
+    from tally.layers import Input, InputSpec, Layer
+    from tally.losses import Loss
+    from tally.metrics import Metric
+    from tally.models import Functional, Model, Sequential
+    from tally.models.ledger import account
+    from tally.models.views import explain
+    from tally.optimizers import Optimizer
+    from tally.regularizers import Regularizer
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"tally.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    import difflib
+
+    close = difflib.get_close_matches(name, [*_ROOMS, *_NAMES], n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise AttributeError(f"tally has no '{name}'.{hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_ROOMS, *_NAMES, "__version__"])
+
+
+__all__ = [  # noqa: RUF022 - rooms first, then names
+    *_ROOMS,
+    *_NAMES,
+]

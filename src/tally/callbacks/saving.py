@@ -1,0 +1,242 @@
+"""Callbacks that save the model while it trains."""
+
+import json
+import os
+import shutil
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tally.callbacks.base import Callback, Logs, as_numbers
+from tally.callbacks.monitoring import Monitor
+from tally.core.errors import ArgumentError
+
+
+class _Every:
+    """Counts batches across epochs and tells when another so many are done; `"epoch"` never tells."""
+
+    def __init__(self, frequency: int | str, owner: str) -> None:
+        if frequency != "epoch" and (isinstance(frequency, bool) or not isinstance(frequency, int)):
+            raise ArgumentError(
+                f"{owner} does not know save_freq={frequency!r}.", do="pass 'epoch' or a number of batches"
+            )
+        self.frequency = frequency
+        self._last, self._waiting = -1, 0
+
+    def is_due(self, batch: int) -> bool:
+        """Whether to act after this batch, the last of those that one compiled call handled."""
+        if isinstance(self.frequency, str):
+            return False
+        self._waiting += batch - self._last if batch > self._last else batch + 1
+        self._last = batch
+        if self._waiting < self.frequency:
+            return False
+        self._waiting = 0
+        return True
+
+
+class ModelCheckpoint(Monitor):
+    """Saves the model, or its weights, after epochs or every so many batches.
+
+    Args:
+        filepath: Where to; `{epoch}`, `{batch}` and names from the logs are filled in, as in
+            `"best-{epoch:02d}-{val_loss:.2f}.keras"`. A model's ends in `.keras`, that of weights in
+            `.weights.h5`.
+        monitor: Name of the value in the logs that says which epoch is best.
+        verbose: 1 says what is saved.
+        save_best_only: Whether to save only when the value has improved.
+        save_weights_only: Whether to save the weights without the model.
+        mode: `"min"`, `"max"`, or `"auto"` to tell from the metric or its name.
+        save_freq: `"epoch"`, or a number of batches.
+        initial_value_threshold: What has to be beaten at first.
+
+    Example:
+        >>> best = ModelCheckpoint("best.keras", monitor="val_accuracy", save_best_only=True)
+        >>> model.fit(x, y, validation_split=0.2, epochs=10, callbacks=[best])
+
+    Source: `keras.callbacks.ModelCheckpoint`.
+    """
+
+    takes_arrays = True
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: int | str = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        super().__init__(monitor, mode, best=initial_value_threshold)
+        self.filepath = os.fspath(filepath)
+        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+        if not self.filepath.endswith(endings):
+            what = "weights" if save_weights_only else "a model"
+            raise ArgumentError(
+                f"ModelCheckpoint can't save {what} as '{self.filepath}'.",
+                do=f"end the path in {' or '.join(endings)}",
+            )
+        self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
+        self.save_freq = save_freq
+        self._every = _Every(save_freq, "ModelCheckpoint")
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Remember the epoch, for names of files saved within it."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Save when so many batches are done."""
+        if self._every.is_due(batch):
+            self._save(self._epoch, {"batch": batch + 1, **as_numbers(logs)})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save when that is done by epoch."""
+        if self.save_freq == "epoch":
+            self._save(epoch, as_numbers(logs))
+
+    def _save(self, epoch: int, logs: dict[str, Any]) -> None:
+        path = self._name_file(epoch, logs)
+        if self.save_best_only and not self._is_best(epoch, logs):
+            return
+        if os.path.isdir(path):
+            raise ArgumentError(
+                f"ModelCheckpoint can't save to '{path}', which is a directory.", do="name a file"
+            )
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(path, overwrite=True)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: saved {path}")
+
+    def _name_file(self, epoch: int, logs: dict[str, Any]) -> str:
+        try:
+            return self.filepath.format(epoch=epoch + 1, **logs)
+        except KeyError as error:
+            known = ", ".join(("epoch", *logs))
+            raise ArgumentError(
+                f"ModelCheckpoint can't fill in {{{error.args[0]}}} in '{self.filepath}'.",
+                do=f"use one of {known}",
+            ) from None
+
+    def _is_best(self, epoch: int, logs: dict[str, Any]) -> bool:
+        current = logs.get(self.monitor)
+        if not isinstance(current, float):
+            what = "is not in the logs" if current is None else "is not a single number"
+            warnings.warn(
+                f"ModelCheckpoint saves each time, since '{self.monitor}' {what} ({', '.join(logs)}).",
+                stacklevel=3,
+            )
+            return True
+        better = self.improves(current, self.best)
+        if self.verbose:
+            best = "nothing yet" if self.best is None else f"{self.best:.5f}"
+            verb = "beats" if better else "does not beat"
+            print(f"Epoch {epoch + 1}: {self.monitor} {current:.5f} {verb} {best}")
+        if better:
+            self.best = current
+        return better
+
+
+class BackupAndRestore(Callback):
+    """Keeps the state of training on disk, so that a run that was cut off goes on where it stopped.
+
+    Args:
+        backup_dir: Directory for the backup alone.
+        save_freq: `"epoch"`, or a number of batches.
+        double_checkpoint: Whether to keep the backup before the last, too, in case the last can't be read.
+        delete_checkpoint: Whether to remove the backup when training is done.
+
+    Source: `keras.callbacks.BackupAndRestore`.
+    """
+
+    takes_arrays = True
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: int | str = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        if not os.fspath(backup_dir):
+            raise ArgumentError("BackupAndRestore was given an empty backup_dir.", do="name a directory")
+        self.backup_dir = Path(backup_dir)
+        self.save_freq, self.double_checkpoint, self.delete_checkpoint = (
+            save_freq,
+            double_checkpoint,
+            delete_checkpoint,
+        )
+        self._every = _Every(save_freq, "BackupAndRestore")
+        self._weights = self.backup_dir / "latest.weights.h5"
+        self._metadata = self.backup_dir / "training_metadata.json"
+        self._epoch = 0
+
+    @property
+    def _earlier(self) -> dict[Path, Path]:
+        return {path: path.with_name(path.name + ".bkp") for path in (self._weights, self._metadata)}
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Go on from the backup, if there is one: `fit` starts at `model._initial_epoch`."""
+        self.model._initial_epoch = 0
+        if not self._metadata.exists():
+            return
+        try:
+            self._restore()
+        except (OSError, ValueError):
+            if not all(path.exists() for path in self._earlier.values()):
+                raise
+            for path, earlier in self._earlier.items():
+                shutil.copyfile(earlier, path)
+            self._restore()
+
+    def _restore(self) -> None:
+        epoch = json.loads(self._metadata.read_text())["epoch"]
+        if not self.model.built:
+            raise ArgumentError(
+                "BackupAndRestore can't restore the weights of a model that is not built.",
+                do="start the model with an Input, or call model.build(input_shape) before fit",
+            )
+        optimizer = self.model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(str(self._weights))
+        self.model._initial_epoch = self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Back up, when that is done by epoch."""
+        self._epoch = epoch + 1
+        if self.save_freq == "epoch":
+            self._back_up()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Back up when so many batches are done."""
+        if self._every.is_due(batch):
+            self._back_up()
+
+    def _back_up(self) -> None:
+        self.backup_dir.mkdir(parents=True, exist_ok=True)
+        if self.double_checkpoint:
+            for path, earlier in self._earlier.items():
+                if path.exists():
+                    shutil.copyfile(path, earlier)
+        # Written aside and then renamed: a run cut off while it writes leaves the last backup whole.
+        aside = self.backup_dir / "next.weights.h5"
+        self.model.save_weights(str(aside), overwrite=True)
+        os.replace(aside, self._weights)
+        self._metadata.with_suffix(".next").write_text(json.dumps({"epoch": self._epoch}))
+        os.replace(self._metadata.with_suffix(".next"), self._metadata)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Remove the backup."""
+        self.model._initial_epoch = 0
+        if self.delete_checkpoint:
+            for path, earlier in self._earlier.items():
+                path.unlink(missing_ok=True)
+                earlier.unlink(missing_ok=True)
+            with suppress(OSError):  # something of the user's lies there, or nothing was ever written
+                self.backup_dir.rmdir()

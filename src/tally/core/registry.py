@@ -1,0 +1,358 @@
+"""How objects become plain configuration and come back: recorded arguments, names, and the classes behind names."""
+
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import numpy as np
+
+from tally.core.errors import ArgumentError, SavingError, nearest
+
+_published: dict[str, dict[str, Any]] = {}
+"""Family ("layers", "initializers", ...) -> public name -> class or function of this library."""
+_ROOMS = (
+    *("layers", "models", "initializers", "activations", "regularizers", "constraints", "losses", "metrics"),
+    "optimizers",
+)
+"""The rooms that publish names. Those not loaded yet are loaded when a configuration names something unknown."""
+_registered: dict[str, Any] = {}
+"""`package>name` -> a user's class or function."""
+_custom: ContextVar[dict[str, Any] | None] = ContextVar("custom objects", default=None)
+_deserializers: dict[str, Callable[[dict[str, Any]], Any]] = {}
+"""Class names with a form of their own in a file (`__numpy__`, `__lambda__`, ...) -> how to read them."""
+
+
+def snake_case(name: str) -> str:
+    """Write a class name as Keras names its layers: `Conv2DTranspose` -> `conv2d_transpose`, `ReLU` -> `re_lu`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", re.sub(r"\W", "", name)).lower()
+
+
+def _family(cls: Any) -> str | None:
+    parts = str(getattr(cls, "__module__", "")).split(".")
+    return parts[1] if parts[0] == "tally" and len(parts) > 1 else None
+
+
+def publish(thing: Any, *names: str, family: str | None = None) -> Any:
+    """Make a class or function of this library known under its names in its family."""
+    table = _published.setdefault(family or _family(thing) or "", {})
+    for name in names or (thing.__name__,):
+        table[name] = thing
+    return thing
+
+
+class Configured:
+    """Records the arguments of its constructor, so that `get_config` and `from_config` need no code in subclasses."""
+
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if _family(cls) and not cls.__name__.startswith("_"):
+            publish(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        object.__setattr__(made, "_arguments", record_arguments(cls, args, kwargs))
+        return made
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON-able values."""
+        return {name: serialize(value) for name, value in self._arguments.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make an instance from what `get_config` gave; options of other versions that are unset are passed over."""
+        known = known_arguments(cls)
+        wanted = {k: v for k, v in config.items() if known is None or k in known or v is not None}
+        return cls(**{name: deserialize(value) for name, value in wanted.items()})
+
+
+@functools.cache
+def _signature(cls: type) -> inspect.Signature:
+    return inspect.signature(cls.__init__)
+
+
+def accepted_arguments(cls: type) -> set[str] | None:
+    """Names the constructor takes; None when it takes any keyword."""
+    parameters = _signature(cls).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters} - {"self"}
+
+
+@functools.cache
+def known_arguments(cls: type) -> frozenset[str] | None:
+    """Names that the constructor, or those it passes keywords on to, declare; None when anything may be taken."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+        names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return frozenset(names) or None
+
+
+def record_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Bind a constructor call to names, defaults included; an ill-formed call records nothing and fails in `__init__`."""
+    try:
+        bound = _signature(cls).bind(None, *args, **kwargs)
+    except TypeError:
+        return {}
+    bound.apply_defaults()
+    recorded: dict[str, Any] = {}
+    for parameter in list(_signature(cls).parameters.values())[1:]:
+        value = bound.arguments[parameter.name]
+        if parameter.kind is parameter.VAR_KEYWORD:
+            recorded.update(value)
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            recorded[parameter.name] = value
+    return recorded
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
+    """Decorate a class or function so that files can name it.
+
+    Args:
+        package: A word that keeps your names apart from others'.
+        name: The name in the file; the object's own by default.
+
+    Example:
+        >>> @tally.saving.register_keras_serializable("my_project")
+        ... class Scale(tally.Layer): ...
+    """
+
+    def register(thing: Any) -> Any:
+        key = f"{package}>{name or thing.__name__}"
+        _registered[key] = thing
+        thing._registered_name = key
+        return thing
+
+    return register
+
+
+def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The class or function registered, or in scope, under a name; None when unknown."""
+    for table in (custom_objects or {}, _custom.get() or {}, _registered):
+        if name in table:
+            return table[name]
+    return None
+
+
+def get_registered_name(thing: Any) -> str:
+    """The name a class or function is stored under."""
+    return vars(thing).get("_registered_name", thing.__name__) if hasattr(thing, "__dict__") else thing.__name__
+
+
+@contextmanager
+def custom_object_scope(objects: Mapping[str, Any]) -> Iterator[None]:
+    """Let names in configurations mean these classes and functions while the block runs."""
+    token = _custom.set({**(_custom.get() or {}), **objects})
+    try:
+        yield
+    finally:
+        _custom.reset(token)
+
+
+def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
+    """Turn a name, a config, a class, an object or a function into what a family uses.
+
+    Args:
+        family: `initializers`, `activations`, `regularizers`, `constraints`, `losses`, `metrics`, `optimizers`, `layers`.
+        identifier: A string such as `"relu"`, a `{"class_name", "config"}` dict, a class, or the thing itself.
+        none: What None stands for.
+
+    Raises:
+        ArgumentError: The name is unknown; the message suggests the closest one.
+    """
+    if identifier is None:
+        return none
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if not isinstance(identifier, str):
+        return identifier() if inspect.isclass(identifier) else identifier
+    found = get_registered_object(identifier) or _published.get(family, {}).get(identifier)
+    if found is None:
+        by_snake = {snake_case(name): thing for name, thing in _published.get(family, {}).items()}
+        found = by_snake.get(identifier.lower())
+    if found is None:
+        known = sorted({snake_case(name) for name in _published.get(family, {})})
+        raise ArgumentError(
+            f"'{identifier}' is not a known name in tally.{family}.{nearest(identifier, known)}",
+            do=f"use one of {', '.join(known)}, or pass the object itself",
+        )
+    return found() if inspect.isclass(found) else found
+
+
+def serialize(value: Any) -> Any:
+    """Turn any argument of a layer into values that JSON can hold, in the form Keras writes.
+
+    Raises:
+        SavingError: The value has no such form.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, set, frozenset)):
+        return [serialize(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(serialize(item) for item in value)
+    if isinstance(value, dict):
+        return {name: serialize(item) for name, item in value.items()}
+    if isinstance(value, (np.generic,)):
+        return value.item()
+    if isinstance(value, np.dtype) or (inspect.isclass(value) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return {"class_name": "__numpy__", "config": {"value": np.asarray(value).tolist(), "dtype": str(value.dtype)}}
+    if isinstance(value, bytes):
+        return {"class_name": "__bytes__", "config": {"value": value.decode("latin-1")}}
+    if isinstance(value, slice):
+        return {"class_name": "__slice__", "config": {"start": value.start, "stop": value.stop, "step": value.step}}
+    if hasattr(value, "serialize_as_keras"):
+        return value.serialize_as_keras()
+    if hasattr(value, "get_config") and not inspect.isclass(value):
+        return serialize_object(value)
+    if inspect.isfunction(value) or inspect.isbuiltin(value) or inspect.isclass(value):
+        return _serialize_function(value)
+    raise SavingError(
+        f"A {type(value).__name__} can't be written into a configuration.",
+        do="give its class a get_config method, or override the layer's get_config and from_config",
+    )
+
+
+def _keras_module(cls: type) -> str:
+    return getattr(cls, "keras_module", None) or f"keras.{_family(cls)}"
+
+
+def serialize_object(thing: Any) -> dict[str, Any]:
+    """The `{module, class_name, config, registered_name}` form of an object with `get_config`."""
+    cls = type(thing)
+    ours = _family(cls) is not None
+    config = {
+        "module": _keras_module(cls) if ours else None,
+        "class_name": cls.__name__,
+        "config": thing.get_config(),
+        "registered_name": None if ours and not vars(cls).get("_registered_name") else get_registered_name(cls),
+    }
+    build_config = getattr(thing, "get_build_config", lambda: None)()
+    if build_config:
+        config["build_config"] = build_config
+    compile_config = getattr(thing, "get_compile_config", lambda: None)()
+    if compile_config:
+        config["compile_config"] = compile_config
+    return config
+
+
+def _serialize_function(function: Any) -> Any:
+    """A function of this library is its name; another's is a reference that only custom objects can resolve."""
+    family = _family(function)
+    if family and function in _published.get(family, {}).values():
+        return function.__name__
+    if getattr(function, "__name__", "") == "<lambda>":
+        return _serializers["lambda"](function)
+    return {
+        "class_name": "function",
+        "config": function.__name__,
+        "module": function.__module__ if not family else "builtins",
+        "registered_name": get_registered_name(function),
+    }
+
+
+_serializers: dict[str, Callable[[Any], Any]] = {}
+
+
+def define_form(name: str, *, write: Callable[[Any], Any] | None = None, read: Callable[[dict], Any] | None = None) -> None:
+    """Teach configurations a form of their own, for instance lambdas: how it is written, how it is read."""
+    if write is not None:
+        _serializers[name] = write
+    if read is not None:
+        _deserializers[name] = read
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Undo `serialize`.
+
+    Args:
+        config: What `serialize` gave, or a file's JSON; anything that is no serialized object stays as it is.
+        custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: The configuration names a class or function that is neither this library's nor registered.
+    """
+    if custom_objects:
+        with custom_object_scope(custom_objects):
+            return deserialize(config)
+    if isinstance(config, list):
+        return [deserialize(item) for item in config]
+    if isinstance(config, tuple):
+        return tuple(deserialize(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if "class_name" not in config or "config" not in config:
+        return {name: deserialize(item) for name, item in config.items()}
+    name, inner = config["class_name"], config["config"]
+    if name in _deserializers:
+        return _deserializers[name](config)
+    if name == "function":
+        return find(config.get("module"), inner, config.get("registered_name"))
+    thing = find(config.get("module"), name, config.get("registered_name"))
+    if not inspect.isclass(thing):
+        return thing
+    made = thing.from_config(inner)
+    build_config = config.get("build_config")
+    if build_config and hasattr(made, "build_from_config"):
+        made.build_from_config(build_config)
+    compile_config = config.get("compile_config")
+    if compile_config and hasattr(made, "compile_from_config"):
+        made.compile_from_config(compile_config)
+    return made
+
+
+def find(module: str | None, name: str, registered: Any = None) -> Any:
+    """The class or function a configuration names. Only what this library publishes or the user registered is found.
+
+    Raises:
+        SavingError: There is none of that name. No module is ever imported because a file says so.
+    """
+    candidates = [registered, name] if isinstance(registered, str) else [name]
+    for candidate in candidates:
+        found = get_registered_object(candidate)
+        if found is not None:
+            return found
+    family = (module or "").removeprefix("keras.").removeprefix("tally.").removeprefix("src.").split(".")[0]
+    if module is None or module.split(".")[0] in ("keras", "tally", "builtins"):
+        for attempt in range(2):
+            for table in (_published.get(family, {}), *_published.values()):
+                if name in table:
+                    return table[name]
+            if attempt == 0:
+                _load_rooms()
+    known = [key for table in _published.values() for key in table] + list(_registered)
+    raise SavingError(
+        f"The configuration names '{name}'{f' from {module}' if module else ''}, which is not known here."
+        f"{nearest(name, known)}",
+        do=f"pass custom_objects={{'{name}': ...}}, or decorate it with @tally.saving.register_keras_serializable()",
+    )
+
+
+def _load_rooms() -> None:
+    for room in _ROOMS:
+        importlib.import_module(f"tally.{room}")
+
+
+define_form("__numpy__", read=lambda c: np.array(c["config"]["value"], dtype=c["config"]["dtype"]))
+define_form("__tensor__", read=lambda c: np.array(c["config"]["value"], dtype=c["config"]["dtype"]))
+define_form("__bytes__", read=lambda c: c["config"]["value"].encode("latin-1"))
+define_form("__slice__", read=lambda c: slice(c["config"]["start"], c["config"]["stop"], c["config"]["step"]))
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The table of registered classes and functions; what you add is known from then on."""
+    return _registered

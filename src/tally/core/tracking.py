@@ -1,0 +1,61 @@
+"""Finding the variables and layers an object holds, wherever the user put them; nothing is wrapped or copied."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+
+_LEAVES = (str, bytes, bool, int, float, complex, type(None), np.ndarray, np.generic, jax.Array, type)
+
+
+def parts(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """The named parts of a container, or None when the value is no container that tracking sees into.
+
+    Seen into: list, tuple, dict, set, deque (and their subclasses), dataclasses, `SimpleNamespace`.
+    """
+    if isinstance(value, dict):
+        return ((str(name), item) for name, item in list(value.items()))
+    if isinstance(value, (list, tuple, deque)):
+        names = getattr(value, "_fields", None)  # a named tuple's own words
+        return zip(names or map(str, range(len(value))), list(value), strict=True)
+    if isinstance(value, (set, frozenset)):
+        # A set has no order of its own; the order things were made in is the same in every run.
+        ordered = sorted((item for item in value if hasattr(item, "number")), key=lambda item: item.number)
+        return ((str(i), item) for i, item in enumerate(ordered))
+    if isinstance(value, SimpleNamespace):
+        return iter(list(vars(value).items()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+    return None
+
+
+def find(root: Any, wanted: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield `(place, thing)` for everything wanted in a container, nested to any depth, each once.
+
+    Args:
+        root: A container; usually the attributes of a layer.
+        wanted: Says which values to yield; they are not looked into.
+        prefix: Place of `root` itself.
+    """
+    seen: set[int] = set()
+
+    def walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, _LEAVES):
+            return
+        if wanted(value):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield place, value
+            return
+        inside = parts(value)
+        if inside is None or id(value) in seen:
+            return
+        seen.add(id(value))
+        for name, item in inside:
+            yield from walk(item, f"{place}/{name}" if place else name)
+
+    yield from walk(root, prefix)

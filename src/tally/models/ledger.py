@@ -1,0 +1,282 @@
+"""From a live layer or model to its ledger: each weight once, each layer with what explains its numbers."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from tally.accounting.ledger import Entry, Ledger, Owner, Shape, State, Status
+from tally.core.layer import Layer
+from tally.core.registry import snake_case
+from tally.core.symbol import KerasTensor, Operation, leaves
+from tally.core.variable import Variable
+from tally.models.model import Model
+
+_OPTIONS = (
+    *(
+        "units",
+        "filters",
+        "kernel_size",
+        "pool_size",
+        "strides",
+        "padding",
+        "dilation_rate",
+        "output_padding",
+    ),
+    *(
+        "data_format",
+        "groups",
+        "depth_multiplier",
+        "use_bias",
+        "activation",
+        "size",
+        "cropping",
+        "axis",
+        "rate",
+    ),
+    *("input_dim", "output_dim", "num_heads", "key_dim", "value_dim", "function", "target_shape", "n"),
+)
+"""What enters a formula, in the order a reader meets it; read from the attributes, where it is settled."""
+
+
+def account(layer: Layer) -> Ledger:
+    """Give account of a layer or a model: all weights, seeds, optimizer variables, and layers inside.
+
+    Nothing is drawn and nothing runs: planned weights are counted by their shapes.
+
+    Args:
+        layer: A layer or a model, built or not.
+
+    Example:
+        >>> model = tally.Sequential([tally.Input((10,)), tally.layers.Dense(5)])
+        >>> account(model).total
+        55
+        >>> [entry.path for entry in account(model).entries]
+        ['dense/kernel', 'dense/bias']
+    """
+    walk = _Walk(trainable=set(layer.trainable_variables))
+    walk.visit(layer, "")
+    walk.add_optimizer(layer)
+    source = "tally model" if isinstance(layer, Model) else "tally layer"
+    return Ledger(
+        name=layer.name, source=source, owners=tuple(walk.owners), entries=tuple(walk.entries.values())
+    )
+
+
+@dataclass
+class _Walk:
+    """One way through a model: what was listed so far, and where each thing was met first."""
+
+    trainable: set[Variable]
+    owners: list[Owner] = field(default_factory=list)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    layers: dict[Layer, str] = field(default_factory=dict)
+    variables: dict[Variable, Entry] = field(default_factory=dict)
+    above: list[Layer] = field(default_factory=list)
+
+    def visit(
+        self,
+        layer: Layer,
+        path: str,
+        frozen_by: str | None = None,
+        inputs: tuple[str, ...] = (),
+        uses: int = 1,
+    ) -> None:
+        """List a layer, its own variables, and all that is inside."""
+        if frozen_by is None and not layer.trainable:
+            frozen_by = path
+        self.owners.append(_owner(layer, path, inputs, uses, self.layers.get(layer)))
+        self.layers.setdefault(layer, path)
+        for name, variable in layer._named_variables():
+            self.add(variable, path, name, frozen_by)
+        for seed in layer._own_seeds():
+            self.add(seed, path, seed.name, None)
+        self.above.append(layer)
+        for place, child, feeders, times in _inside(layer):
+            below, fed_by = _under(path, place), tuple(_under(path, feeder) for feeder in feeders)
+            if isinstance(child, Operation):
+                self.owners.append(_operation(child, below, fed_by))
+            elif child not in self.above:  # a layer that holds its holder is listed where it stands
+                self.visit(child, below, frozen_by, fed_by, times)
+        self.above.pop()
+
+    def add(self, variable: Variable, owner: str, name: str, frozen_by: str | None) -> None:
+        """Enter a variable; where it was entered before, without its count."""
+        path = self._free(_under(owner, name))
+        first = self.variables.get(variable)
+        state = self._state(variable)
+        entry = Entry(
+            path=path,
+            owner=owner,
+            name=path.rpartition("/")[2],
+            shape=variable.shape,
+            axes=tuple(variable.axes),
+            dtype=variable.dtype,
+            state=state,
+            origin=variable.origin,
+            frozen_by=frozen_by if state == "frozen" else None,
+            shared_with=first.path if first is not None else None,
+        )
+        self.variables.setdefault(variable, entry)
+        self.entries[path] = entry
+
+    def add_optimizer(self, layer: Layer) -> None:
+        """Enter what the optimizer of a compiled model keeps, under the model itself."""
+        optimizer = layer.optimizer if isinstance(layer, Model) and layer.compiled else None
+        for variable in getattr(optimizer, "variables", ()):
+            path = self._free(f"optimizer/{variable.path}")
+            shape, dtype = tuple(variable.shape), str(variable.dtype)
+            self.entries[path] = Entry(path=path, owner="", shape=shape, dtype=dtype, state="optimizer")
+
+    def _state(self, variable: Variable) -> State:
+        if variable.is_seed:
+            return "seed"
+        if variable in self.trainable:
+            return "trainable"
+        return "frozen" if variable.declared_trainable else "state"
+
+    def _free(self, path: str) -> str:
+        """Tell weights of one name apart by a number."""
+        free, number = path, 0
+        while free in self.entries:
+            number += 1
+            free = f"{path}_{number}"
+        return free
+
+
+def _under(path: str, place: str) -> str:
+    return f"{path}/{place}" if path else place
+
+
+def _inside(layer: Layer) -> Iterator[tuple[str, Any, tuple[str, ...], int]]:
+    """Each layer or op directly inside: its place, the places that feed it, and how often a graph uses it."""
+    children = list(layer._children())
+    graph = getattr(layer, "_graph", None)
+    listed = {child for _, child in children}
+    if graph is None or not listed.issuperset(graph.layers):
+        for place, child in children:
+            yield place, child, (), 1
+        return
+    uses = Counter(id(node.operation) for node in graph.nodes)
+    places: dict[Any, str] = {child: place for place, child in children}
+    taken = set(places.values())
+    for operation in graph.operations:
+        if operation not in places:
+            places[operation] = _count_up(snake_case(operation.function.__name__), taken)
+    for operation in graph.operations:
+        feeders = tuple(places[feeder] for feeder in graph.feeders(operation))
+        yield places[operation], operation, feeders, uses[id(operation)]
+    inside = set(graph.layers)
+    for place, child in children:
+        if child not in inside:
+            yield place, child, (), 1
+
+
+def _count_up(word: str, taken: set[str]) -> str:
+    number, name = 0, word
+    while name in taken:
+        number += 1
+        name = f"{word}_{number}"
+    taken.add(name)
+    return name
+
+
+def _owner(layer: Layer, path: str, inputs: tuple[str, ...], uses: int, first: str | None) -> Owner:
+    held = layer._held
+    return Owner(
+        path=path,
+        name=layer.name,
+        type=type(layer).__name__,
+        module=type(layer).__module__,
+        builtin=_is_builtin(layer),
+        status=_status(layer),
+        input_shapes=_shapes(held.input_shapes),
+        output_shapes=_shapes(held.output_shapes or [getattr(layer, "batch_shape", None)]),
+        options=tuple(_options(layer)),
+        origin=layer.made_at,
+        shared_with=first,
+        inputs=inputs,
+        constants=tuple(_constants(layer)),
+        notes=(f"Used {uses} times in the graph with the same weights, counted once.",) if uses > 1 else (),
+    )
+
+
+def _operation(operation: Operation, path: str, inputs: tuple[str, ...]) -> Owner:
+    node = operation.inbound_nodes[0]
+    return Owner(
+        path=path,
+        name=operation.name,
+        type="".join(word.capitalize() for word in snake_case(operation.function.__name__).split("_")),
+        module="tally.ops",
+        status="no weights",
+        input_shapes=tuple(tensor.shape for tensor in node.inputs),
+        output_shapes=tuple(leaf.shape for leaf in leaves(node.outputs) if isinstance(leaf, KerasTensor)),
+        origin=operation.made_at,
+        inputs=inputs,
+    )
+
+
+def _status(layer: Layer) -> Status:
+    """Tell a layer that waits for an input from one that will never have a weight."""
+    inside = layer._flatten_layers()
+    if any(map(_waits, inside)):
+        return "unbuilt"
+    return "built" if any(one._own_variables() for one in inside) else "no weights"
+
+
+def _waits(layer: Layer) -> bool:
+    """Whether a layer will make weights of its own once it sees an input.
+
+    A layer that only passes on what its sublayers do is built when they are, whatever its own flag says.
+    """
+    if isinstance(layer, Model):
+        return not layer.built and not layer.layers
+    return not layer.built and layer._has_own_build
+
+
+def _shapes(shapes: Any) -> tuple[Shape, ...]:
+    return tuple(tuple(shape) for shape in shapes if shape is not None)
+
+
+def _options(layer: Layer) -> Iterator[tuple[str, Any]]:
+    """A layer's options as plain data: the known ones, then the sizes a user's own layer was made with."""
+    own = [
+        name
+        for name in layer._arguments
+        if name not in _OPTIONS and name not in ("name", "dtype", "trainable")
+    ]
+    for name in (*_OPTIONS, *own):
+        value = (
+            getattr(layer, name, layer._arguments.get(name)) if name in _OPTIONS else layer._arguments[name]
+        )
+        plain = _plain(value)
+        if plain is not None and (name in _OPTIONS or not isinstance(plain, str)):
+            yield name, plain
+
+
+def _constants(layer: Layer) -> Iterator[tuple[str, int, Any, bool]]:
+    """Arrays that a layer of the user's keeps as attributes: fixed numbers, unlike weights."""
+    if _is_builtin(layer):
+        return
+    for name, value in layer._attributes().items():
+        if isinstance(value, np.ndarray | jax.Array) and value.size:
+            yield f"the array '{name}'", int(value.size), None, True
+
+
+def _is_builtin(layer: Layer) -> bool:
+    return type(layer).__module__.split(".")[0] == "tally"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, words and tuples of them as they are, a function by its name, anything else as None."""
+    if isinstance(value, bool | str | int | float) or value is None:
+        return value
+    if isinstance(value, np.integer | np.floating):
+        return value.item()
+    if isinstance(value, list | tuple):
+        items = tuple(_plain(item) for item in value)
+        return None if None in items else items
+    return getattr(value, "__name__", None) if callable(value) else None

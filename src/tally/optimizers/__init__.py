@@ -1,0 +1,114 @@
+"""Optimizers with Keras's names, arguments and trajectories, and any optax transformation."""
+
+from typing import Any
+
+import optax
+
+from tally.core import registry
+from tally.core.errors import ArgumentError, nearest
+from tally.optimizers import schedules
+from tally.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
+from tally.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
+from tally.optimizers.base import Optimizer, Slot
+from tally.optimizers.matrix import Adafactor, Muon
+from tally.optimizers.momentum import SGD, Lion
+from tally.optimizers.schedules import LearningRateSchedule
+from tally.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer, OptaxOptimizer, OptimizerMap
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "LearningRateSchedule",
+    "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
+    "Muon",
+    "Nadam",
+    "OptaxOptimizer",
+    "Optimizer",
+    "OptimizerMap",
+    "RMSprop",
+    "ScheduleFreeAdamW",
+    "Slot",
+    "deserialize",
+    "get",
+    "schedules",
+    "serialize",
+]
+
+_NAMED = (
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    AdamW,
+    Adamax,
+    Ftrl,
+    Lamb,
+    Lion,
+    Muon,
+    Nadam,
+    RMSprop,
+    SGD,
+    ScheduleFreeAdamW,
+)
+_BY_NAME = {cls.__name__.lower(): cls for cls in _NAMED}
+
+
+def get(identifier: Any) -> Optimizer | None:
+    """An optimizer from what `compile` takes.
+
+    Args:
+        identifier: A name in any case (`"adam"`), an optimizer, its class, its configuration, an optax transformation, or
+            None, which stays None.
+
+    Raises:
+        ArgumentError: It is none of these; an unknown name gets the closest one suggested.
+
+    Example:
+        >>> tally.optimizers.get("rmsprop").name
+        'rm_sprop'
+    """
+    if identifier is None or isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, optax.GradientTransformation):
+        return OptaxOptimizer(identifier)
+    if isinstance(identifier, str):
+        made = (registry.get_registered_object(identifier) or _named(identifier))()
+    elif isinstance(identifier, dict):
+        made = registry.deserialize(identifier)
+    else:
+        made = identifier() if isinstance(identifier, type) else identifier
+    if not isinstance(made, Optimizer):
+        raise ArgumentError(
+            f"{identifier!r} is not an optimizer.",
+            do="pass a name such as 'adam', an optimizer or an optax transformation",
+        )
+    return made
+
+
+def _named(name: str) -> type[Optimizer]:
+    if name.lower() not in _BY_NAME:
+        raise ArgumentError(
+            f"There is no optimizer '{name}'.{nearest(name.lower(), list(_BY_NAME))}",
+            do=f"use one of {', '.join(_BY_NAME)}, or pass an optimizer",
+        )
+    return _BY_NAME[name.lower()]
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """The configuration of an optimizer, as a file holds it."""
+    return registry.serialize(optimizer)
+
+
+def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
+    """Make an optimizer, without state, from what `serialize` gave. Class names are read in any case, as Keras does."""
+    named = _BY_NAME.get(str(config.get("class_name", "")).lower())
+    return registry.deserialize({**config, "class_name": named.__name__} if named else config, custom_objects)

@@ -1,0 +1,680 @@
+"""What every optimizer shares: its planned state, the step around a rule, and the learning rate."""
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tally.core.dtype import floatx
+from tally.core.errors import ArgumentError, ShapeError, nearest
+from tally.core.naming import auto_name
+from tally.core.registry import Configured, accepted_arguments, resolve, snake_case
+from tally.core.variable import Values, Variable, materialize, name_scope, substitute
+from tally.initializers import Constant
+from tally.optimizers.schedules import LearningRateSchedule
+
+Gradients = Sequence[Any]
+Slots = dict[str, jax.Array]
+Rate = float | LearningRateSchedule | Callable[..., Any]
+
+
+class Slot(NamedTuple):
+    """One array that an optimizer remembers for a variable.
+
+    `initial` is its first value or a function `(shape, dtype) -> array`; shape and dtype are the variable's unless given.
+    """
+
+    name: str
+    initial: Any = 0.0
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+class Shared(TypedDict, total=False):
+    """The arguments that every optimizer takes beside its own; `Optimizer` says what they mean."""
+
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class Optimizer(Configured):
+    """Changes variables by their gradients.
+
+    A subclass names what it remembers in `slots` and says in `rule` how one array moves. A subclass written for Keras, with
+    `build` and `update_step`, works too. A step divides the gradients by `loss_scale_factor`, averages them over
+    `gradient_accumulation_steps`, clips, decays weights, applies the rule, averages weights, applies constraints.
+
+    Args:
+        learning_rate: A number, a schedule, a function of the step number (such as an optax schedule), or a function
+            without arguments, which a compiled training step reads once, when it is compiled.
+        weight_decay: Decoupled: each step multiplies a variable by `1 - learning_rate * weight_decay` before the rule.
+        clipnorm: Longest norm that each gradient may have.
+        clipvalue: Largest magnitude that each number of a gradient may have.
+        global_clipnorm: Longest norm that all gradients together may have.
+        use_ema: Whether to keep a running average of the variables, which replaces them when training ends.
+        ema_momentum: How much of that average stays at each step.
+        ema_overwrite_frequency: Also replace the variables by their average every so many updates.
+        loss_scale_factor: What `scale_loss` multiplies the loss by; gradients are divided by it.
+        gradient_accumulation_steps: Update once in so many steps, by the mean gradient of those steps.
+        name: First part of the paths of its variables.
+
+    Raises:
+        ArgumentError: An argument is unknown or out of range, or two ways of clipping are given.
+
+    Example:
+        >>> class Signs(tally.optimizers.Optimizer):
+        ...     def rule(self, gradient, value, slots, rate, step):
+        ...         return -rate * jnp.sign(gradient), {}
+        >>> weight = tally.Variable([1.0, -1.0])
+        >>> Signs(0.5).apply([jnp.array([3.0, -4.0])], [weight])
+        >>> weight.value
+        Array([ 0.5, -0.5], dtype=float32)
+
+    Source: `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        self._revision = 0
+        if unknown.pop("decay", None) is not None:
+            warnings.warn("`decay` has no effect; pass a schedule as learning_rate.", stacklevel=3)
+        for word in unknown:
+            known = sorted(
+                (accepted_arguments(type(self)) or set()) | set(shared_arguments()) | {"learning_rate"}
+            )
+            raise ArgumentError(
+                f"{type(self).__name__} has no argument '{word}'.{nearest(word, known)}",
+                do=f"use one of {', '.join(k for k in known if k not in ('shared', 'unknown'))}",
+            )
+        require(
+            sum(clip is not None for clip in (clipnorm, clipvalue, global_clipnorm)) <= 1,
+            "Only one of clipnorm, clipvalue and global_clipnorm can be given.",
+        )
+        require(
+            not gradient_accumulation_steps or gradient_accumulation_steps >= 2,
+            f"gradient_accumulation_steps must be 2 or more, not {gradient_accumulation_steps}.",
+        )
+        require(0 <= ema_momentum <= 1, f"ema_momentum must lie between 0 and 1, not at {ema_momentum}.")
+        require(
+            ema_overwrite_frequency is None or ema_overwrite_frequency >= 1,
+            f"ema_overwrite_frequency must be 1 or more, not {ema_overwrite_frequency}.",
+        )
+        self.name = name or auto_name(snake_case(type(self).__name__))
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum = use_ema, ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.built = False
+        self._variables: list[Variable] = []
+        self._trainable_variables: list[Variable] = []
+        self._positions: dict[Variable, int] = {}
+        self._slots: list[dict[str, Variable]] = []
+        self._averages: list[Variable] = []
+        self._accumulators: list[Variable] = []
+        self._undecayed: set[Variable] = set()
+        self._undecayed_names: list[str] = []
+        # Bound methods compare equal, so jit would confuse two optimizers' or two revisions' programs without the lambda.
+        self._program = jax.jit(
+            lambda state, gradients, values, rate, constants: self._run(state, gradients, values, rate),
+            static_argnames="constants",
+        )
+        self._iterations = self.add_variable((), dtype="int32", name="iteration")
+        self._learning_rate: Any = self._planned_rate(learning_rate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            object.__setattr__(self, "_revision", self._revision + 1)
+
+    # -- what a subclass says --------------------------------------------------------------------------------
+    def slots(self, variable: Variable) -> Sequence[Sequence[Slot]]:
+        """What is remembered for a variable, in groups: state lies group by group, in a group variable by variable."""
+        return ()
+
+    def rule(
+        self, gradient: jax.Array, value: jax.Array, slots: Slots, rate: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, Slots]:
+        """How one array moves: a pure function, in the variable's dtype.
+
+        Args:
+            gradient: The gradient, clipped.
+            value: The variable's value, weight decay applied.
+            slots: Its slots by name.
+            rate: The learning rate.
+            step: Number of this update, from 1.
+
+        Returns:
+            What is added to the value, and the new values of slots by name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither a rule nor an update_step.")
+
+    def update_step(self, gradient: jax.Array, variable: Variable, learning_rate: jax.Array) -> None:
+        """Update one variable and its slots by the rule; override it to write an optimizer as for Keras."""
+        held = self._slots[self._get_variable_index(variable)]
+        change, changed = self.rule(
+            gradient.astype(variable.dtype),
+            variable.raw,
+            {name: slot.raw for name, slot in held.items()},
+            jnp.asarray(learning_rate, variable.dtype),
+            (self.iterations + 1).astype(variable.dtype),
+        )
+        variable.assign(variable.raw + change)
+        for name, value in changed.items():
+            held[name].assign(value)
+
+    # -- the state -------------------------------------------------------------------------------------------
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Plan the state for these variables; nothing is allocated. Built once, later calls change nothing."""
+        if self.built:
+            return
+        self._trainable_variables = list(variables)
+        self._positions = {variable: index for index, variable in enumerate(variables)}
+        self._slots = [{} for _ in variables]
+        if self.use_ema:
+            self._averages = [self.add_variable_from_reference(v, "average") for v in variables]
+        if self.gradient_accumulation_steps:
+            self._accumulators = [
+                self.add_variable_from_reference(v, "gradient_accumulator") for v in variables
+            ]
+        groups = [self.slots(variable) for variable in variables]
+        for group in range(max(map(len, groups), default=0)):
+            for variable, held, of_variable in zip(variables, self._slots, groups, strict=True):
+                for slot in of_variable[group]:
+                    held[slot.name] = self.add_variable(
+                        variable.shape if slot.shape is None else slot.shape,
+                        slot.initial,
+                        slot.dtype or variable.dtype,
+                        name=f"{variable.path.replace('/', '_')}_{slot.name}",
+                    )
+        self.built = True
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state in the order in which files hold it: iteration, learning rate, averages, accumulators, slots."""
+        return list(self._variables)
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = 0.0,
+        dtype: Any = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Plan one more array of state; `initializer` is a number, a name or a function of shape and dtype."""
+        if isinstance(initializer, str):
+            initializer = resolve("initializers", initializer)
+        elif not callable(initializer):
+            initializer = Constant(initializer)
+        with name_scope(self.name):
+            variable = Variable(
+                initializer,
+                tuple(shape),
+                dtype or floatx(),
+                trainable=False,
+                aggregation=aggregation,
+                name=name,
+            )
+        self._variables.append(variable)
+        return variable
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = 0.0
+    ) -> Variable:
+        """Plan an array of the shape and dtype of a variable, named after it."""
+        return self.add_variable(
+            reference_variable.shape,
+            initializer,
+            reference_variable.dtype,
+            name=f"{reference_variable.path.replace('/', '_')}_{name or 'var'}",
+        )
+
+    def add_optimizer_variables(
+        self, trainable_variables: Sequence[Variable], name: str | Sequence[str], initializer: Any = 0.0
+    ) -> Any:
+        """Plan one array per variable; with several names one list per name."""
+        names = [name] if isinstance(name, str) else list(name)
+        starts = initializer if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
+        rows = [
+            [
+                self.add_variable_from_reference(variable, word, start)
+                for word, start in zip(names, starts, strict=True)
+            ]
+            for variable in trainable_variables
+        ]
+        lists = tuple([row[i] for row in rows] for i in range(len(names)))
+        return lists[0] if isinstance(name, str) else lists
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        return self._positions[variable]
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        """Set a variable; for `update_step`."""
+        variable.assign(value)
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        """Add to a variable; for `update_step`."""
+        variable.assign_add(value)
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        """Subtract from a variable; for `update_step`."""
+        variable.assign_sub(value)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the whole state, in the order of `variables`."""
+        self._require_built("set_weights")
+        for variable, value in zip(
+            self.variables, self._counted(weights, self.variables, "values"), strict=True
+        ):
+            variable.assign(value)
+
+    # -- the learning rate -----------------------------------------------------------------------------------
+    def _planned_rate(self, rate: Any) -> Any:
+        if callable(rate) and not isinstance(rate, Variable):
+            return rate
+        try:
+            number = float(rate)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"The learning rate can't be {rate!r}.",
+                do="pass a number, a schedule, or a function of the step number",
+            ) from None
+        return self.add_variable((), number, name="learning_rate")
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate as a Variable, or what the schedule gives at the current step. Setting it compiles nothing anew.
+
+        Raises:
+            ArgumentError: A number is set where a schedule decides.
+        """
+        return self._learning_rate if isinstance(self._learning_rate, Variable) else self._current_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        is_variable = isinstance(self._learning_rate, Variable)
+        if callable(rate) and not isinstance(rate, Variable):
+            if is_variable:
+                self._variables.remove(self._learning_rate)
+            self._learning_rate = rate
+        elif is_variable:
+            self._learning_rate.assign(rate)
+        else:
+            raise ArgumentError(
+                f"The learning rate of '{self.name}' follows a schedule and can't be set to a number.",
+                do="make the optimizer with a number as learning_rate, or set another schedule",
+            )
+
+    def _current_rate(self) -> Any:
+        if isinstance(self._learning_rate, Variable):
+            return self._learning_rate.raw
+        return self._learning_rate(self._iterations.raw) if self._takes_step else self._learning_rate()
+
+    @property
+    def _takes_step(self) -> bool:
+        rate = self._learning_rate
+        return isinstance(rate, LearningRateSchedule) or any(
+            p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            for p in inspect.signature(rate).parameters.values()
+        )
+
+    def _rate_from_outside(self) -> Any:
+        """What a function without arguments says now: it must be asked at each step, not once when compiling."""
+        fixed = isinstance(self._learning_rate, Variable) or self._takes_step
+        return None if fixed else jnp.asarray(self._current_rate(), floatx())
+
+    @property
+    def iterations(self) -> Any:
+        """Number of updates so far."""
+        if self.gradient_accumulation_steps:
+            return self._iterations.raw // self.gradient_accumulation_steps
+        return self._iterations
+
+    # -- the step --------------------------------------------------------------------------------------------
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """Update variables, given as pairs of gradient and variable; returns the count of steps."""
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        self.apply(gradients, variables)
+        return self._iterations
+
+    def apply(self, grads: Gradients, trainable_variables: Sequence[Variable] | None = None) -> None:
+        """Update variables by their gradients, in one compiled program; inside a traced function, as a part of it.
+
+        Args:
+            grads: One gradient per variable; None leaves its variable as it is.
+            trainable_variables: Those the optimizer was built with, or some of them. The first call builds.
+
+        Raises:
+            ArgumentError: The numbers of gradients and variables differ, all gradients are None, or a variable is new.
+            ShapeError: A gradient hasn't its variable's shape.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        if trainable_variables is None:
+            self._require_built("apply without variables")
+            trainable_variables = self._trainable_variables
+        self.build(trainable_variables)
+        arranged = self._arranged(self._counted(grads, trainable_variables, "gradients"), trainable_variables)
+        if not any(isinstance(gradient, jax.core.Tracer) for gradient in grads):
+            materialize(self.variables)
+        held = [*self._trainable_variables, *self.variables]
+        values, state = self._program(
+            [v.raw for v in self.variables],
+            arranged,
+            [v.raw for v in self._trainable_variables],
+            self._rate_from_outside(),
+            constants=self._constants(),
+        )
+        for variable, value in zip(held, [*values, *state], strict=True):
+            variable.assign(value)
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Gradients, trainable_variables: Sequence[Any]
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Compute a step without changing anything: a pure function for `jit`.
+
+        Args:
+            optimizer_variables: Values of `variables`.
+            grads: One gradient per variable the optimizer was built with; None leaves its variable as it is.
+            trainable_variables: The values of those variables.
+
+        Returns:
+            The new values of the trainable variables and of the optimizer's.
+        """
+        self._require_built("stateless_apply")
+        self._counted(optimizer_variables, self.variables, "values of its own variables")
+        self._counted(trainable_variables, self._trainable_variables, "values of trainable variables")
+        self._counted(grads, self._trainable_variables, "gradients")
+        return self._run(optimizer_variables, list(grads), trainable_variables, None)
+
+    def _run(
+        self, state: Any, gradients: Any, values: Any, rate: Any
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        held = [*self._trainable_variables, *self.variables]
+        with jax.named_scope(self.name):
+            new = _purely(lambda: self._step(gradients, rate), held)([*values, *state])
+        return new[: len(values)], new[len(values) :]
+
+    def _step(self, gradients: list[Any], rate: Any) -> None:
+        """Advance variables and state; runs while both stand for the values of a pure call."""
+        pairs = self._checked(gradients)
+        variables = [variable for _, variable in pairs]
+        scale = self.loss_scale_factor
+        arrays = [jnp.asarray(g) if scale is None else g / scale for g, _ in pairs]
+        rate = self._current_rate() if rate is None else rate
+        if self.gradient_accumulation_steps:
+            self._accumulate(arrays, variables, rate)
+        else:
+            self._update(arrays, variables, rate)
+        if self.use_ema:
+            self._average()
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable.raw))
+        self._iterations.assign_add(1)
+
+    def _update(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
+        self._decay(variables, rate)
+        self._move(self._clipped(gradients), variables, rate)
+
+    def _move(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
+        for gradient, variable in zip(gradients, variables, strict=True):
+            self.update_step(gradient, variable, rate)
+
+    def _accumulate(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
+        steps = self.gradient_accumulation_steps
+        sums = [self._accumulators[self._positions[v]] for v in variables]
+        for total, gradient in zip(sums, gradients, strict=True):
+            total.assign_add(gradient)
+
+        def update() -> None:
+            self._update([total.raw / steps for total in sums], variables, rate)
+            for total in sums:
+                total.assign(jnp.zeros(total.shape, total.dtype))
+
+        held = [*variables, *self.variables]
+        due = (self._iterations.raw + 1) % steps == 0
+        new = jax.lax.cond(due, _purely(update, held), lambda values: values, [v.raw for v in held])
+        for variable, value in zip(held, new, strict=True):
+            variable.assign(value)
+
+    def _clipped(self, gradients: list[jax.Array]) -> list[jax.Array]:
+        stateless = optax.EmptyState()
+        if self.clipnorm:
+            clip = optax.clip_by_global_norm(self.clipnorm)
+            return [clip.update(gradient, stateless)[0] for gradient in gradients]
+        if self.global_clipnorm:
+            return optax.clip_by_global_norm(self.global_clipnorm).update(gradients, stateless)[0]
+        if self.clipvalue:
+            return optax.clip(self.clipvalue).update(gradients, stateless)[0]
+        return gradients
+
+    def _decay(self, variables: list[Variable], rate: Any) -> None:
+        for variable in variables:
+            amount = self._decay_of(variable)
+            if amount and self._is_decayed(variable):
+                value = variable.raw
+                variable.assign(value - value * (amount * jnp.asarray(rate, value.dtype)))
+
+    def _decay_of(self, variable: Variable) -> float | None:
+        return self.weight_decay
+
+    def _is_decayed(self, variable: Variable) -> bool:
+        return variable not in self._undecayed and not any(
+            re.search(p, variable.name) for p in self._undecayed_names
+        )
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Leave variables out of weight decay; call it before the optimizer is built.
+
+        Args:
+            var_list: These variables.
+            var_names: Variables in whose name one of these patterns is found, for instance `["bias", "gamma"]`.
+        """
+        require(
+            not self.built,
+            "exclude_from_weight_decay came after the optimizer was built.",
+            do="call it before fit",
+        )
+        self._undecayed, self._undecayed_names = set(var_list or ()), list(var_names or ())
+
+    def _average(self) -> None:
+        """Update the running averages of all variables; at times put them in the variables' place."""
+        count = jnp.asarray(self.iterations)
+        for variable, average in zip(self._trainable_variables, self._averages, strict=True):
+            momentum = jnp.where(count == 0, 0.0, self.ema_momentum).astype(variable.dtype)
+            average.assign(momentum * average.raw + (1 - momentum) * variable.raw)
+            if self.ema_overwrite_frequency:
+                due = (count + 1) % self.ema_overwrite_frequency == 0
+                variable.assign(jnp.where(due, average.raw, variable.raw))
+
+    def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
+        """Put the running averages in the variables' place, once training ends; without `use_ema` nothing happens."""
+        if self.use_ema:
+            for variable in var_list:
+                variable.assign(self._averages[self._positions[variable]].raw)
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss that gradients are to be taken of."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    # -- checks ----------------------------------------------------------------------------------------------
+    def _constants(self) -> Any:
+        """Changes whenever an attribute that the compiled step holds as a constant may have changed."""
+        return self._revision
+
+    def _require_built(self, action: str) -> None:
+        require(
+            self.built,
+            f"The optimizer '{self.name}' is not built; {action} needs its variables.",
+            do="call build(variables)",
+        )
+
+    def _counted(self, given: Sequence[Any], wanted: Sequence[Any], what: str) -> Sequence[Any]:
+        require(
+            len(given) == len(wanted),
+            f"The optimizer '{self.name}' was given {len(given)} {what} for {len(wanted)} variables.",
+            do="pass one for each variable, in the same order",
+        )
+        return given
+
+    def _arranged(self, gradients: Gradients, variables: Sequence[Variable]) -> list[Any]:
+        """One gradient for each variable the optimizer was built with; None for those that are not passed."""
+        if variables is self._trainable_variables:
+            return list(gradients)
+        arranged: list[Any] = [None] * len(self._trainable_variables)
+        for gradient, variable in zip(gradients, variables, strict=True):
+            position = self._positions.get(variable)
+            if position is None:
+                raise ArgumentError(
+                    f"The optimizer '{self.name}' was not built with the variable '{variable.path}'.",
+                    do="compile the model again after unfreezing or adding layers, or make another optimizer",
+                )
+            arranged[position] = gradient
+        missing = [v.path for g, v in zip(gradients, variables, strict=True) if g is None]
+        if missing and len(missing) < len(variables):
+            warnings.warn(
+                f"No gradient reaches {', '.join(missing)}: the loss doesn't depend on it, so it stays as it is.",
+                stacklevel=4,
+            )
+        return arranged
+
+    def _checked(self, gradients: list[Any]) -> list[tuple[Any, Variable]]:
+        pairs = [(g, v) for g, v in zip(gradients, self._trainable_variables, strict=True) if g is not None]
+        require(
+            bool(pairs),
+            f"The optimizer '{self.name}' was given no gradient for any variable: all are None.",
+            do="check that the loss depends on the model's output",
+        )
+        for gradient, variable in pairs:
+            if jnp.shape(gradient) != variable.shape:
+                raise ShapeError(
+                    f"The gradient of '{variable.path}' has shape {jnp.shape(gradient)}; the variable has {variable.shape}.",
+                    where=f"made at {variable.origin}",
+                    do="pass gradients in the order of the variables",
+                )
+        return pairs
+
+    # -- configuration, files, optax -------------------------------------------------------------------------
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON-able values, with the learning rate as it is now."""
+        config = {**shared_arguments(), **super().get_config(), "name": self.name}
+        if isinstance(self._learning_rate, Variable):
+            # The shortest number that float32 rounds to this: 0.001 and not 0.0010000000474974513.
+            config["learning_rate"] = float(str(self._learning_rate.numpy()))
+        return config
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state under "0", "1", ... as `.keras` files hold it."""
+        for index, variable in enumerate(self.variables):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Read what `save_own_variables` wrote; of another number of variables nothing is read, with a warning."""
+        if len(store) != len(self.variables):
+            warnings.warn(
+                f"The state of optimizer '{self.name}' was not loaded: it has {len(self.variables)} variables, "
+                f"the file {len(store)}.",
+                stacklevel=2,
+            )
+            return
+        for index, variable in enumerate(self.variables):
+            variable.assign(store[str(index)])
+
+    def as_optax(self) -> optax.GradientTransformation:
+        """This optimizer as an optax transformation, for training loops written with optax.
+
+        Example:
+            >>> transformation = tally.optimizers.Adam(0.01).as_optax()
+            >>> state = transformation.init(params)
+            >>> updates, state = transformation.update(gradients, state, params)
+            >>> params = optax.apply_updates(params, updates)
+        """
+
+        def init(params: Any) -> list[jax.Array]:
+            leaves = jax.tree_util.tree_leaves_with_path(params)
+            name = partial(jax.tree_util.keystr, simple=True, separator="/")
+            self.build(
+                [Variable(Constant(), leaf.shape, leaf.dtype, name=name(path)) for path, leaf in leaves]
+            )
+            with substitute(
+                Values(zip(self._trainable_variables, (leaf for _, leaf in leaves), strict=True))
+            ):
+                return [v.initializer(v.shape, dtype=v.dtype) if v.is_planned else v.raw for v in self.variables]
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, list[jax.Array]]:
+            require(
+                params is not None,
+                f"The optimizer '{self.name}' needs params.",
+                do="call update(grads, state, params)",
+            )
+            values, structure = jax.tree.flatten(params)
+            new, state = self.stateless_apply(state, jax.tree.leaves(updates), values)
+            return structure.unflatten(
+                [after - before for after, before in zip(new, values, strict=True)]
+            ), state
+
+        return optax.GradientTransformation(init, update)
+
+
+def _purely(
+    change: Callable[[], None], variables: list[Variable]
+) -> Callable[[Sequence[Any]], list[jax.Array]]:
+    """Turn something that assigns variables into a function from their values to their new values."""
+
+    def run(values: Sequence[Any]) -> list[jax.Array]:
+        with substitute(Values(zip(variables, map(jnp.asarray, values), strict=True))) as held:
+            change()
+            return [held[variable] for variable in variables]
+
+    return run
+
+
+def require(holds: bool, what: str, do: str = "") -> None:
+    """Raise an ArgumentError unless something holds."""
+    if not holds:
+        raise ArgumentError(what, do=do)
+
+
+def shared_arguments() -> dict[str, Any]:
+    """The arguments every optimizer takes and their defaults."""
+    parameters = inspect.signature(Optimizer.__init__).parameters
+    return {name: parameters[name].default for name in Shared.__annotations__}
+
+
+def toward(average: jax.Array, target: jax.Array, keep: float | jax.Array) -> jax.Array:
+    """Move a running average toward a target, keeping this much of it."""
+    return average + (target - average) * (1 - keep)

@@ -1,0 +1,24 @@
+"""What a person reads: an analysis becomes a neutral Document, which a terminal or a text file draws."""
+
+from tally.report.document import Bar, Column, Document, Formula, Note, Table, Text, Title, Tree
+from tally.report.explanation import draw
+from tally.report.plain import render
+from tally.report.summary import summarise
+from tally.report.terminal import to_rich, write
+
+__all__ = [
+    "Bar",
+    "Column",
+    "Document",
+    "Formula",
+    "Note",
+    "Table",
+    "Text",
+    "Title",
+    "Tree",
+    "draw",
+    "render",
+    "summarise",
+    "to_rich",
+    "write",
+]

@@ -1,0 +1,75 @@
+"""Python lambdas in configurations: written as Keras writes them, read only when the reader says the file is trusted."""
+
+import base64
+import marshal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CellType, FunctionType
+from typing import Any
+
+from tally.core.errors import SavingError
+from tally.core.registry import define_form
+
+_safe: ContextVar[bool] = ContextVar("safe mode", default=True)
+
+
+@contextmanager
+def safe_mode(safe: bool) -> Iterator[None]:
+    """Refuse (True) or allow (False) code that comes out of a file while the block runs."""
+    token = _safe.set(safe)
+    try:
+        yield
+    finally:
+        _safe.reset(token)
+
+
+def write_lambda(function: Callable[..., Any]) -> dict[str, Any]:
+    """The compiled code of a lambda, in the form Keras stores."""
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    if any(callable(value) or not isinstance(value, (bool, int, float, str, tuple, type(None))) for value in closure):
+        raise SavingError(
+            "A lambda that uses objects from around it can't be stored.",
+            where=f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}",
+            do="make it a named function registered with @tally.saving.register_keras_serializable(), or a Layer",
+        )
+    return {
+        "class_name": "__lambda__",
+        "config": {
+            "code": base64.encodebytes(marshal.dumps(function.__code__)).decode("ascii"),
+            "defaults": list(function.__defaults__) if function.__defaults__ else None,
+            "closure": closure or None,
+        },
+    }
+
+
+def read_lambda(config: dict[str, Any]) -> Callable[..., Any]:
+    """A lambda from its stored code.
+
+    Raises:
+        SavingError: In safe mode, which is the default: code in a file can do anything.
+    """
+    if _safe.get():
+        raise SavingError(
+            "The file holds a Python lambda, that is code that would run on this machine.",
+            do="if you trust where the file comes from, load it with safe_mode=False",
+        )
+    inner = config["config"]
+    code = marshal.loads(base64.b64decode(inner["code"]))
+    closure = tuple(CellType(value) for value in inner["closure"]) if inner.get("closure") else None
+    defaults = tuple(inner["defaults"]) if inner.get("defaults") else None
+    return FunctionType(code, _names_for_code(), "<lambda>", defaults, closure)
+
+
+def _names_for_code() -> dict[str, Any]:
+    """The global names that stored lambdas of Keras scripts usually mean."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from tally import backend, layers, ops
+
+    return {"ops": ops, "K": backend, "np": np, "jnp": jnp, "layers": layers, "__builtins__": __builtins__}
+
+
+define_form("lambda", write=write_lambda)
+define_form("__lambda__", read=read_lambda)

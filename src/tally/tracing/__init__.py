@@ -1,0 +1,1 @@
+"""Following a model's values through one trace of its calls."""

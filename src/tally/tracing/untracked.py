@@ -1,0 +1,259 @@
+"""Weights and layers that a call uses but that no layer holds: found by following one trace of the call."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.export import is_symbolic_dim
+from jax.extend import source_info_util
+
+from tally.accounting.finding import Untracked
+from tally.core.errors import is_users, place
+from tally.core.layer import Layer, _in_call, Call, _is_traced
+from tally.core.symbol import KerasTensor, leaves, map_tree
+from tally.core.variable import Values, Variable, substitute
+
+_PRODUCTS = frozenset(("dot_general", "conv_general_dilated"))
+_DRAWS = frozenset(("random_bits", "threefry2x32", "rng_bit_generator"))
+
+
+def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
+    """Look for what acts as a weight without being one.
+
+    Args:
+        root: A layer or model that was called, on data or on symbolic tensors. Layers that were never called are passed over.
+        paths: Place of every layer in the ledger.
+
+    Returns:
+        Arrays drawn or made in a call (T101), variables no layer owns (T103), layers held where tracking can't see them
+        (T106), and layers made anew in each call (T107).
+    """
+    if all(_is_ours(layer) for layer in root._flatten_layers()):
+        return []  # the library's own layers hold all they use
+    found = [one for layer in root._flatten_layers() for one in _left_behind(layer, paths)]
+    traced = _trace(root)
+    if traced is None:
+        return found
+    jaxpr, values, call = traced
+    tracked = set(root.variables)
+    layers = set(root._flatten_layers())
+    lost = [layer for layer in call.layers if layer not in layers]
+    inside = {variable for layer in lost for variable in layer.variables}
+    found.extend(_lost_layer(layer, lost, root, paths) for layer in lost if not _held_by(layer, lost))
+    for variable in values.read:
+        if variable not in tracked and variable not in inside and not variable.is_seed:
+            found.append(_lost_variable(variable, root, paths))
+    known = {(one.owner, one.shape) for one in found}
+    for drawn in _drawn_weights(jaxpr, root, paths):
+        if (drawn.owner, drawn.shape) not in known:
+            found.append(drawn)
+    return list(dict.fromkeys(found))
+
+
+def _is_ours(layer: Layer) -> bool:
+    # A Lambda's function is the user's, so it may draw or close over anything.
+    return type(layer).__module__.startswith("tally.") and type(layer).__name__ != "Lambda"
+
+
+def _left_behind(layer: Layer, paths: dict[Layer, str]) -> Iterator[Untracked]:
+    """Arrays that `call` put on the layer itself: what is left of them is a trace, not a value."""
+    for name, value in layer._attributes().items():
+        if not isinstance(value, jax.core.Tracer) or jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            continue
+        sizes = tuple(size for size in value.shape if isinstance(size, int))
+        if len(sizes) != len(value.shape):
+            continue  # as large as the batch or the input: an intermediate result, not a weight
+        yield Untracked(
+            code="T101",
+            owner=paths.get(layer, ""),
+            name=name,
+            shape=sizes,
+            dtype=value.dtype.name,
+            origin=_assigned_at(layer, name),
+            what=f"self.{name} is made in call: new each time, never trained, never saved",
+            fix=f'make it in build: self.{name} = self.add_weight(shape={sizes}, name="{name}")',
+        )
+
+
+def _assigned_at(layer: Layer, name: str) -> str | None:
+    """The line of `self.<name> = ...` in the class's `call`."""
+    try:
+        lines, start = inspect.getsourcelines(type(layer).call)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return layer.made_at
+    filename = inspect.getsourcefile(type(layer).call) or "?"
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Attribute) and target.attr == name for target in targets):
+            return place(filename, start + node.lineno - 1)
+    return layer.made_at
+
+
+def _inputs(root: Layer) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments of a call that was made, with shapes in place of arrays."""
+    graph = getattr(root, "_graph", None)
+    if graph is not None:
+        return (graph.input_structure,), {}
+    if root.inbound_nodes:  # type: ignore[attr-defined]
+        node = root.inbound_nodes[0]  # type: ignore[attr-defined]
+        return node.args, node.kwargs
+    return root._held.last_call
+
+
+def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
+    """One abstract run: nothing is computed and no weight is drawn."""
+    given = _inputs(root)
+    if given is None or not root._flatten_layers():
+        return None
+    flat, structure = jax.tree.flatten(given, is_leaf=lambda leaf: leaf is None)
+    at = [i for i, leaf in enumerate(flat) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
+    specs = [_concrete(flat[i]) for i in at]
+    tracked = root.variables
+    values, call = Values(abstract=True), Call(False)
+
+    def run(weights: list[Any], arrays: list[Any]) -> Any:
+        filled = list(flat)
+        for i, array in zip(at, arrays, strict=True):
+            filled[i] = array
+        args, kwargs = jax.tree.unflatten(structure, filled)
+        values.update(zip(tracked, weights, strict=True))
+        with substitute(values), _in_call(call):
+            outputs = root._call_with_values(args, kwargs)
+        root._clear_losses()
+        return [leaf for leaf in leaves(outputs) if leaf is not None]
+
+    weights = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in tracked]
+    try:
+        return jax.make_jaxpr(run)(weights, specs), values, call
+    except Exception:
+        return None  # a call that can't be traced for made-up sizes tells by its own error when it is used
+
+
+def _concrete(spec: Any) -> jax.ShapeDtypeStruct:
+    shape = spec.symbolic_shape if isinstance(spec, KerasTensor) else spec.shape
+    sizes = tuple((2 if i == 0 else 32) if is_symbolic_dim(size) or size is None else size for i, size in enumerate(shape))
+    return jax.ShapeDtypeStruct(sizes, spec.dtype)
+
+
+def _held_by(layer: Layer, others: list[Layer]) -> bool:
+    return any(layer in other._flatten_layers(include_self=False) for other in others if other is not layer)
+
+
+def _lost_layer(layer: Layer, lost: list[Layer], root: Layer, paths: dict[Layer, str]) -> Untracked:
+    again = any(type(one) is type(layer) and one is not layer and one.made_at == layer.made_at for one in lost)
+    fresh = layer.number > max(one.number for one in root._flatten_layers()) and layer.made_at is not None  # type: ignore[attr-defined]
+    in_call = fresh and any(_spans(one, layer.made_at) for one in root._flatten_layers())
+    kind = type(layer).__name__
+    if in_call or again:
+        code, what = "T107", f"a {kind} is made anew in each call, with new weights every time"
+        fix = f"make it once: self.{layer.name} = {kind}(...) in __init__ or build, and call self.{layer.name} here"
+    else:
+        code, what = "T106", f"{kind} '{layer.name}' is used, but held where tracking can't see it: never trained, never saved"
+        fix = f"keep it as an attribute of a layer: self.{layer.name} = ..., or in a list, tuple, dict, set or dataclass there"
+    count = sum(variable.count for variable in layer.variables)
+    return Untracked(
+        code=code, owner=_user_path(root, paths), name=layer.name, shape=(count,), dtype=layer.dtype, origin=layer.made_at, what=what, fix=fix
+    )
+
+
+def _user_path(root: Layer, paths: dict[Layer, str]) -> str:
+    """The only layer of the user's own, where there is one; else the root."""
+    own = [layer for layer in root._flatten_layers() if not _is_ours(layer)]
+    return paths.get(own[0], "") if len(own) == 1 else paths.get(root, "")
+
+
+def _spans(layer: Layer, where: str | None) -> bool:
+    """Whether a line lies in a layer's `call`."""
+    try:
+        lines, start = inspect.getsourcelines(type(layer).call)
+        filename = inspect.getsourcefile(type(layer).call) or ""
+    except (OSError, TypeError):
+        return False
+    return any(where == place(filename, start + i) for i in range(len(lines)))
+
+
+def _lost_variable(variable: Variable, root: Layer, paths: dict[Layer, str]) -> Untracked:
+    return Untracked(
+        code="T103",
+        owner=_user_path(root, paths),
+        name=variable.name,
+        shape=variable.shape,
+        dtype=variable.dtype,
+        origin=variable.origin,
+        what=f"variable '{variable.name}' is used, but no layer owns it: never trained, never saved",
+        fix="assign it to an attribute of a layer, or make it there with add_weight",
+    )
+
+
+def _drawn_weights(closed: Any, root: Layer, paths: dict[Layer, str]) -> Iterator[Untracked]:
+    """Random arrays that no tracked seed and no input stands behind, multiplied with what the inputs became."""
+    by_name = {layer.name.replace("/", "_"): layer for layer in root._flatten_layers()}
+
+    def walk(jaxpr: Any, drawn: dict[Any, Any], fed: set[Any]) -> Iterator[tuple[Any, Any, Any]]:
+        for equation in jaxpr.eqns:
+            operands = [v for v in equation.invars if not hasattr(v, "val")]
+            if equation.primitive.name in _PRODUCTS:
+                for operand in operands:
+                    if operand in drawn and operand not in fed:
+                        yield operand.aval, drawn[operand], equation
+            inner = [p for p in equation.params.values() if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
+            is_fed = any(v in fed for v in operands)
+            is_draw = equation.primitive.name in _DRAWS and not is_fed
+            source = next((drawn[v] for v in operands if v in drawn), None)
+            for sub in inner:
+                body = getattr(sub, "jaxpr", sub)
+                if len(body.invars) == len(equation.invars):
+                    pairs = list(zip(body.invars, equation.invars, strict=True))
+                    below = {a: drawn[b] for a, b in pairs if not hasattr(b, "val") and b in drawn}
+                    fed_below = {a for a, b in pairs if not hasattr(b, "val") and b in fed}
+                    yield from walk(body, below, fed_below)
+                    if not is_fed and _draws(body):
+                        source = source or equation
+            for out in equation.outvars:
+                if is_fed:
+                    fed.add(out)
+                if is_draw or source is not None:
+                    drawn[out] = source or equation
+
+    jaxpr = closed.jaxpr
+    for aval, origin, product in walk(jaxpr, {}, set(jaxpr.invars)):
+        names = [part for part in str(product.source_info.name_stack).split("/") if part in by_name]
+        owner = by_name[names[-1]] if names else root
+        yield Untracked(
+            code="T101",
+            owner=paths.get(owner, ""),
+            name="drawn",
+            shape=tuple(aval.shape),
+            dtype=aval.dtype.name,
+            origin=_line(origin) or owner.made_at,
+            what="random numbers drawn in call act as weights: new each time, never trained, never saved",
+            fix=f"make them in build with self.add_weight(shape={tuple(aval.shape)})",
+        )
+
+
+def _draws(jaxpr: Any) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _DRAWS:
+            return True
+        for param in equation.params.values():
+            body = getattr(param, "jaxpr", param)
+            if hasattr(body, "eqns") and _draws(body):
+                return True
+    return False
+
+
+def _line(equation: Any) -> str | None:
+    traceback = equation.source_info.traceback
+    if traceback is None:
+        return None
+    for frame in traceback.frames:
+        if is_users(frame.file_name):
+            return place(frame.file_name, frame.line_num)
+    return None
+
+
+_ = (source_info_util, map_tree, _is_traced)

@@ -1,0 +1,341 @@
+"""Where batches come from: arrays, generators, datasets, loaders, all as sources of (x, y, sample_weight)."""
+
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from tally.core.random import next_key
+from tally.training.data_arrays import (
+    Batch,
+    as_arrays,
+    complete,
+    count_examples,
+    is_array_like,
+    narrow,
+    raise_data_error,
+    split_validation,
+)
+from tally.training.data_python import PyDataset, read_ahead
+
+__all__ = ["Batch", "DataSource", "PyDataset", "adapt", "prefetch", "split_validation"]
+
+
+class DataSource(ABC):
+    """Batches, epoch after epoch.
+
+    A pass is one way through the data. Without `steps_per_epoch` an epoch is a pass; with it, an epoch is so
+    many batches, and the next one continues where the last one stopped.
+
+    Args:
+        steps_per_epoch: Number of batches in an epoch, or None for all there are.
+    """
+
+    batch_size: int | None = None
+
+    def __init__(self, steps_per_epoch: int | None = None) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self._pass: Iterator[Batch] | None = None
+        self._position = 0  # in the pass
+        self._peeked: Batch | None = None
+        self._measured: int | None = None  # batches in a pass that was seen to its end
+        self._has_given = False
+
+    @abstractmethod
+    def _start_pass(self) -> Iterator[Batch]:
+        """Begin anew."""
+
+    @abstractmethod
+    def _pass_length(self) -> int | None:
+        """Number of batches in a pass, or None when it can't be known beforehand."""
+
+    @property
+    def steps(self) -> int | None:
+        """Number of batches in an epoch; None while that is unknown."""
+        return self.steps_per_epoch or self._pass_length() or self._measured
+
+    def on_epoch_begin(self) -> None:  # noqa: B027 - most sources have nothing to do
+        """Tell the data that an epoch begins."""
+
+    def on_epoch_end(self) -> None:  # noqa: B027
+        """Tell the data that an epoch has ended."""
+
+    def close(self) -> None:
+        """Let go of what a pass holds, threads and processes included."""
+        getattr(self._pass, "close", lambda: None)()
+        self._pass, self._position, self._peeked = None, 0, None
+
+    def peek(self) -> Batch:
+        """The first batch, which `batches` will still give.
+
+        Raises:
+            DataError: There is none.
+        """
+        if self._pass is None or self._position:
+            self._restart()
+        self._peeked = self._peeked or self._draw()
+        return self._peeked or self._refuse_nothing()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of one epoch, each `(x, y, sample_weight)` with None for what is not there.
+
+        Raises:
+            DataError: There is no batch at all, or a batch doesn't fit together.
+        """
+        wanted, given = self.steps_per_epoch, 0
+        if self._pass is None or (wanted is None and self._position):
+            self._restart()
+        while given != wanted:
+            batch = self._draw()
+            if batch is None and given == 0 and self._position:  # the epoch before used up the pass exactly
+                self._restart()
+                batch = self._draw()
+            if batch is None:
+                self._run_out(given)
+                return
+            given += 1
+            self._position += 1
+            self._has_given = True
+            yield batch
+        if self._position == self._pass_length():
+            self.close()
+
+    def _restart(self) -> None:
+        self.close()
+        self._pass = self._start_pass()
+
+    def _draw(self) -> Batch | None:
+        peeked, self._peeked = self._peeked, None
+        return peeked or next(self._pass or iter(()), None)
+
+    def _run_out(self, given: int) -> None:
+        self.close()
+        if not self._has_given:
+            self._refuse_nothing()
+        if given and self.steps_per_epoch is None:
+            self._measured = given
+            return
+        wanted = f"{self.steps_per_epoch:,} batches were" if self.steps_per_epoch else "another epoch was"
+        warnings.warn(
+            f"The data ran out: {wanted} wanted, {given:,} batches came. Give data that last for "
+            "steps_per_epoch * epochs batches, or, instead of a generator, something to iterate over again.",
+            stacklevel=3,
+        )
+
+    def _refuse_nothing(self) -> NoReturn:
+        raise_data_error("The data gave no batch.", do="check that the dataset or generator has at least one")
+
+
+class _Arrays(DataSource):
+    """Arrays that lie in memory, cut into batches of equal size; the last may be smaller."""
+
+    def __init__(
+        self, batch: Batch, *, batch_size: int | None, steps_per_epoch: int | None, shuffle: bool | str
+    ) -> None:
+        super().__init__(steps_per_epoch)
+        self.examples = count_examples(batch)
+        self.batch_size: int = batch_size or (-(-self.examples // steps_per_epoch) if steps_per_epoch else 32)
+        self.shuffle = shuffle
+        self._leaves, self._structure = jax.tree.flatten(batch)
+
+    def _pass_length(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    def order(self) -> np.ndarray | None:
+        """The order of examples in the next pass, from the global seed; None leaves them as they are."""
+        if not self.shuffle:
+            return None
+        generator = np.random.default_rng(next_key())
+        if self.shuffle == "batch":
+            starts = range(0, self.examples, self.batch_size)
+            blocks = [np.arange(start, min(start + self.batch_size, self.examples)) for start in starts]
+            return np.concatenate([generator.permutation(block) for block in blocks])
+        return generator.permutation(self.examples)
+
+    def _start_pass(self) -> Iterator[Batch]:
+        order = self.order()
+        for start in range(0, self.examples, self.batch_size):
+            piece = slice(start, start + self.batch_size)
+            if order is None:
+                taken = [narrow(leaf[piece]) for leaf in self._leaves]
+            else:
+                taken = [narrow(leaf.take(order[piece], axis=0)) for leaf in self._leaves]
+            yield jax.tree.unflatten(self._structure, taken)
+
+
+class _Iterable(DataSource):
+    """Anything that gives batches when iterated over: generators, loaders, datasets of other libraries."""
+
+    def __init__(
+        self, items: Any, *, steps_per_epoch: int | None, class_weight: Mapping[int, float] | None
+    ) -> None:
+        super().__init__(steps_per_epoch)
+        self.items = items
+        self.class_weight = class_weight
+        self.batch_size = _batch_size(items)
+        self._is_fresh = hasattr(items, "as_numpy_iterator")  # its arrays are made for us and nobody else's
+
+    def _pass_length(self) -> int | None:
+        try:
+            length = len(self.items)
+        except (TypeError, NotImplementedError):
+            return None
+        return length if length < sys.maxsize // 2 else None  # how grain says "without end"
+
+    def _iterate(self) -> Iterator[Any]:
+        return self.items.as_numpy_iterator() if self._is_fresh else iter(self.items)
+
+    def _start_pass(self) -> Iterator[Batch]:
+        for item in self._iterate():
+            yield self._unpack(item)
+
+    def _unpack(self, item: Any) -> Batch:
+        parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
+        if not 1 <= len(parts) <= 3:
+            raise_data_error(
+                f"A batch of {type(self.items).__name__} has {len(parts)} parts.",
+                do="give x, (x, y) or (x, y, sample_weight), where x may be a tuple or dict of inputs",
+            )
+        x, y, sample_weight = (
+            as_arrays(part if self._is_fresh else _detached(part), label)
+            for part, label in zip((*parts, None, None), ("x", "y", "sample_weight"), strict=False)
+        )
+        batch = complete(x, y, sample_weight, self.class_weight)
+        count_examples(batch)
+        return batch
+
+
+class _Python(_Iterable):
+    """A `PyDataset`: batches by number, shuffled each pass where asked, read ahead where it has workers."""
+
+    def __init__(self, dataset: Any, *, shuffle: bool | str, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.shuffle = shuffle
+        if self._pass_length() is None and self.steps_per_epoch is None:
+            raise_data_error(
+                f"{type(dataset).__name__} has no end (num_batches is None), so an epoch has none either.",
+                do="pass steps_per_epoch",
+            )
+
+    def _pass_length(self) -> int | None:
+        return self.items.num_batches
+
+    def on_epoch_begin(self) -> None:
+        self.items.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self.items.on_epoch_end()
+
+    def _iterate(self) -> Iterator[Any]:
+        length = self._pass_length()
+        order = None
+        if length is not None:
+            order = range(length)
+            if self.shuffle:
+                order = [int(i) for i in np.random.default_rng(next_key()).permutation(length)]
+        return read_ahead(self.items, order)
+
+
+def _detached(part: Any) -> Any:
+    # JAX may use a NumPy array in place, and a generator may refill one buffer for each batch it gives.
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, part)
+
+
+def _batch_size(items: Any) -> int | None:
+    size = getattr(items, "batch_size", None)
+    if size is None and "tensorflow" in sys.modules and hasattr(items, "element_spec"):
+        specs = sys.modules["tensorflow"].nest.flatten(items.element_spec)
+        size = specs[0].shape[0] if specs and specs[0].shape.rank else None
+    return size if isinstance(size, int) else None
+
+
+def adapt(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    shuffle: bool | str = False,
+    class_weight: Mapping[int, float] | None = None,
+) -> DataSource:
+    """Make a source of batches from whatever `fit`, `evaluate` and `predict` take.
+
+    Args:
+        x: NumPy or JAX arrays, tensors of PyTorch or TensorFlow, pandas tables, lists of numbers, or tuples,
+            lists and dicts of those; or what gives batches: a generator, any iterable, a `PyDataset`, a
+            PyTorch `DataLoader`, a `tf.data.Dataset`, a grain dataset or loader.
+        y: Targets beside arrays; batches bring their own.
+        sample_weight: Weights of the examples, shape (examples,) or as the targets, beside arrays.
+        batch_size: Number of examples in a batch of arrays; 32, or what `steps_per_epoch` makes of the data.
+        steps_per_epoch: Number of batches in an epoch; None for all.
+        shuffle: Whether arrays and `PyDataset` batches come in a new order each pass. `"batch"` only shuffles
+            within batches.
+        class_weight: Class -> weight, which becomes a weight of each example.
+
+    Raises:
+        DataError: The data are empty, of unequal length, not numbers, or of a kind that is not known.
+
+    Example:
+        >>> source = adapt(np.zeros((5, 3)), np.zeros(5), batch_size=2)
+        >>> [len(x) for x, y, weight in source.batches()]
+        [2, 2, 1]
+    """
+    if isinstance(x, DataSource):
+        return x
+    if is_array_like(x):
+        arrays = (as_arrays(x, "x"), as_arrays(y, "y"), as_arrays(sample_weight, "sample_weight"))
+        count_examples(arrays)
+        batch = complete(*arrays, class_weight)
+        return _Arrays(batch, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle)
+    numbered = hasattr(x, "num_batches") and hasattr(x, "__getitem__")
+    if not numbered and not hasattr(x, "__iter__"):
+        _refuse_kind(x)
+    for word, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise_data_error(
+                f"{word} was passed together with a {type(x).__name__}, which brings its own.",
+                do=f"let the {type(x).__name__} give (x, y) or (x, y, sample_weight), and drop {word}",
+            )
+    if numbered:
+        return _Python(x, shuffle=shuffle, steps_per_epoch=steps_per_epoch, class_weight=class_weight)
+    return _Iterable(x, steps_per_epoch=steps_per_epoch, class_weight=class_weight)
+
+
+def _refuse_kind(x: Any) -> NoReturn:
+    if x is None:
+        raise_data_error("x is None, so there are no data.", do="pass arrays or something that gives batches")
+    if callable(x):
+        name = getattr(x, "__name__", "it")
+        raise_data_error(
+            f"x is the function {name} itself and not a generator.", do=f"call it: pass {name}()"
+        )
+    raise_data_error(
+        f"x is a {type(x).__name__}, which is neither an array nor something that gives batches.",
+        do="pass arrays, a generator, a PyDataset, a DataLoader, a tf.data.Dataset or a grain dataset",
+    )
+
+
+def prefetch(batches: Iterator[Batch], place: Callable[[Batch], Any] = jax.device_put) -> Iterator[Any]:
+    """Place each batch on the device while the one before it is still being computed with.
+
+    Transfers run beside the computation by themselves, so staying one batch ahead needs no thread, and Ctrl-C
+    stops it like any other loop.
+
+    Args:
+        batches: What `DataSource.batches` gives.
+        place: What puts a batch onto the device or its shards.
+    """
+    try:
+        staged = [place(batch) for batch in [next(batches, None)] if batch is not None]
+        for batch in batches:
+            upcoming = place(batch)
+            yield staged.pop()
+            staged.append(upcoming)
+        yield from staged
+    finally:
+        getattr(batches, "close", lambda: None)()
