@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tally.core.registry import custom_object_scope, publish, resolve, serialize
+from tally.core.registry import custom_object_scope, publish, resolve
+from tally.core.registry import serialize as serialize
 from tally.core.symbol import op
 from tally.core.variable import as_array
-
-__all__ = ["deserialize", "get", "serialize"]
 
 
 def _activation(name: str, function: Callable[..., Any], meaning: str, *aliases: str) -> Callable[..., Any]:
@@ -84,7 +83,7 @@ gelu = _activation(
 )
 mish = _activation("mish", jax.nn.mish, "`x * tanh(softplus(x))`.")
 glu = _activation(
-    "glu", jax.nn.glu, "Halve `x` along `axis`: the first half times the sigmoid of the second."
+    "glu", jax.nn.glu, "The first half of `x` along `axis` times the sigmoid of the second half."
 )
 
 sigmoid = _activation("sigmoid", jax.nn.sigmoid, "`1 / (1 + exp(-x))`.")
@@ -101,9 +100,7 @@ softsign = _activation("softsign", jax.nn.soft_sign, "`x / (1 + |x|)`.")
 
 softplus = _activation("softplus", jax.nn.softplus, "`log(1 + exp(x))`.")
 squareplus = _activation("squareplus", jax.nn.squareplus, "`(x + sqrt(x² + b)) / 2`.")
-sparse_plus = _activation(
-    "sparse_plus", jax.nn.sparse_plus, "0 below -1, `x` above 1, `(x + 1)² / 4` between."
-)
+sparse_plus = _activation("sparse_plus", jax.nn.sparse_plus, "0 below -1, `x` above 1, else `(x + 1)² / 4`.")
 exponential = _activation("exponential", jnp.exp, "`exp(x)`.")
 soft_shrink = _activation(
     "soft_shrink",
@@ -128,7 +125,11 @@ log_softmax = _activation("log_softmax", jax.nn.log_softmax, "`log(softmax(x))` 
 sparsemax = _activation(
     "sparsemax",
     _sparsemax,
-    "The probabilities along `axis` that lie nearest to `x`, most of them zero (Martins and Astudillo, 2016).",
+    """The probabilities along `axis` that lie nearest to `x`, most of them zero.
+
+    Source: Martins and Astudillo, 2016, From Softmax to Sparsemax. Keras 3.15 means the same function, but what it
+    returns sums to 1 only where a single value is left.
+    """,
 )
 
 swish, hard_swish = silu, hard_silu

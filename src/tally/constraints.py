@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from tally.core.dtype import epsilon
-from tally.core.registry import Configured, custom_object_scope, resolve, serialize
+from tally.core.registry import Configured, custom_object_scope, resolve
+from tally.core.registry import serialize as serialize
 from tally.core.variable import as_array
-
-__all__ = ["deserialize", "get", "serialize"]
 
 
 class Constraint(Configured):
-    """What every constraint shares. Subclass it and write `__call__(self, w)`, which returns the weight to keep.
+    """What every constraint shares. Subclass it and write `__call__(self, w)`, the projection.
 
     Example:
         >>> class AtMostOne(tally.constraints.Constraint):
@@ -28,7 +27,8 @@ class Constraint(Configured):
         return w
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._arguments.items())})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
+        return f"{type(self).__name__}({arguments})"
 
 
 class NonNeg(Constraint):

@@ -12,17 +12,16 @@ import numpy as np
 from tally.core.dtype import standardize_dtype
 from tally.core.errors import ArgumentError, SavingError, ShapeError
 from tally.core.random import SeedGenerator, draw_key
-from tally.core.registry import Configured, custom_object_scope, publish, resolve, serialize
+from tally.core.registry import Configured, custom_object_scope, publish, resolve
+from tally.core.registry import serialize as serialize
 from tally.core.variable import as_array
-
-__all__ = ["deserialize", "get", "serialize"]
 
 
 class Initializer(Configured):
     """What every initializer shares. Subclass it and write `__call__(self, shape, dtype=None)`.
 
-    A subclass whose `__call__` also takes `key` must be a pure function of it: its weights are then drawn inside one
-    compiled call with all others of the model. One that doesn't is called by itself, and may do what it likes.
+    A subclass whose `__call__` also takes `key` must be a pure function of it: its weights are then drawn in one
+    compiled call with all others of the model. One that doesn't is called alone and may do what it likes.
 
     Example:
         >>> class Halves(tally.initializers.Initializer):
@@ -53,7 +52,8 @@ class Initializer(Configured):
         return type(self).from_config(self.get_config())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._arguments.items())})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
+        return f"{type(self).__name__}({arguments})"
 
 
 class _Fixed(Initializer):
@@ -171,7 +171,7 @@ class STFT(_Fixed):
         if isinstance(self.window, str):
             from scipy.signal import get_window
 
-            return get_window(self.window, length, self.periodic)
+            return np.asarray(get_window(self.window, length, self.periodic))
         window = np.asarray(self.window, "float64")
         if window.shape != (length,):
             raise ShapeError(f"The window has shape {window.shape}, but the kernel is {length} samples long.")
@@ -257,7 +257,7 @@ def compute_fans(
     """How many inputs reach one output of a weight, and how many outputs one input reaches.
 
     Args:
-        shape: The weight's shape; by default its last two axes are inputs and outputs and those before them are
+        shape: The weight's shape; by default its last two axes are inputs and outputs, those before them
             positions of a kernel, which count for both.
         input_axes: The axes that are inputs, where the default doesn't fit; needs `output_axes`.
         output_axes: The axes that are outputs.
@@ -265,7 +265,7 @@ def compute_fans(
     if input_axes is not None and output_axes is not None:
         return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
     if len(shape) < 2:
-        return (math.prod(shape),) * 2
+        return math.prod(shape), math.prod(shape)
     positions = math.prod(shape[:-2])
     return shape[-2] * positions, shape[-1] * positions
 
@@ -347,7 +347,7 @@ class GlorotUniform(_Scaled):
         input_axes: Axes of the weight that are inputs, see `compute_fans`.
         output_axes: Axes of the weight that are outputs.
 
-    Source: Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural networks.
+    Source: Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward networks.
     """
 
     fixed = (1.0, "fan_avg", "uniform")
@@ -361,7 +361,7 @@ class GlorotNormal(_Scaled):
         input_axes: Axes of the weight that are inputs, see `compute_fans`.
         output_axes: Axes of the weight that are outputs.
 
-    Source: Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural networks.
+    Source: Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward networks.
     """
 
     fixed = (1.0, "fan_avg", "truncated_normal")
@@ -435,7 +435,7 @@ class Orthogonal(_Random):
     Raises:
         ShapeError: The weight has fewer than two dimensions.
 
-    Source: Saxe et al., 2014, Exact solutions to the nonlinear dynamics of learning in deep linear neural networks.
+    Source: Saxe et al., 2014, Exact solutions to the nonlinear dynamics of learning in deep linear networks.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Random arrays; `seed` is an integer (the same values each time), a `SeedGenerator` (its next ones) or None (new ones)."""
+"""Random arrays; `seed` is an integer (the same each time), a `SeedGenerator` (its next ones) or None (new ones)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,7 @@ from tally.core.random import SeedGenerator, draw_key
 from tally.core.symbol import op
 from tally.core.variable import as_array
 
-__all__ = [
-    "SeedGenerator",
-    *("beta", "binomial", "categorical", "dropout", "gamma", "normal"),
-    *("randint", "shuffle", "truncated_normal", "uniform"),
-]
-
-Seed = Any
+Seed = int | SeedGenerator | jax.Array | None
 
 
 def normal(
@@ -69,9 +63,7 @@ def uniform(
     """
     dtype = standardize_dtype(dtype)
     if not is_floating(dtype):
-        raise ArgumentError(
-            f"uniform draws floating numbers, not {dtype}.", do="use randint for whole numbers"
-        )
+        raise ArgumentError(f"uniform draws floating numbers, not {dtype}.", do="use randint")
     return jax.random.uniform(draw_key(seed), tuple(shape), dtype, minval, maxval)
 
 
@@ -92,9 +84,7 @@ def randint(
     """
     dtype = standardize_dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.integer):
-        raise ArgumentError(
-            f"randint draws whole numbers, not {dtype}.", do="use uniform for floating numbers"
-        )
+        raise ArgumentError(f"randint draws whole numbers, not {dtype}.", do="use uniform")
     return jax.random.randint(draw_key(seed), tuple(shape), minval, maxval, dtype)
 
 
@@ -107,7 +97,8 @@ def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Seed = None
         dtype: Floating dtype of the result; `floatx()` unless given.
         seed: Integer, `SeedGenerator` or None.
     """
-    return jax.random.gamma(draw_key(seed), as_array(alpha), tuple(shape), standardize_dtype(dtype))
+    dtype = standardize_dtype(dtype)
+    return jax.random.gamma(draw_key(seed), as_array(alpha, dtype), tuple(shape), dtype)
 
 
 def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Seed = None) -> jax.Array:
@@ -175,7 +166,7 @@ def dropout(
     Args:
         inputs: Any floating array.
         rate: Share to set to zero, from 0 to 1.
-        noise_shape: Shape of the mask; an axis of size 1 is dropped or kept as a whole, None takes the input's size.
+        noise_shape: Shape of the mask; an axis of size 1 shares one mask, None is the input's size.
         seed: Integer, `SeedGenerator` or None.
 
     Source: Srivastava et al., 2014, Dropout: A Simple Way to Prevent Neural Networks from Overfitting.

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from tally.core.errors import ArgumentError, ShapeError
-from tally.core.registry import Configured, custom_object_scope, publish, resolve, serialize
+from tally.core.registry import Configured, custom_object_scope, publish, resolve
+from tally.core.registry import serialize as serialize
 from tally.core.variable import as_array
-
-__all__ = ["deserialize", "get", "serialize"]
 
 
 class Regularizer(Configured):
@@ -29,7 +28,8 @@ class Regularizer(Configured):
         return 0.0
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._arguments.items())})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
+        return f"{type(self).__name__}({arguments})"
 
 
 def _factor(value: float | None, name: str, default: float) -> float:

@@ -308,7 +308,8 @@ def _recurrence(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Rema
     if kernel is None or recurrent is None or len(recurrent.shape) != 2:
         return
     units, gates = recurrent.shape[0], recurrent.shape[1] // recurrent.shape[0]
-    bias = ", and has a bias" if "bias" in weights else ""
+    sums = weights["bias"].size // recurrent.shape[1] if "bias" in weights else 0
+    bias = f", and has {'a bias' if sums == 1 else f'{sums} biases'}" if sums else ""
     several = f"{gates:,} gates, and each gate" if gates > 1 else "one sum, which"
     yield Remark(
         kind="weights",
@@ -372,9 +373,8 @@ def _constants(owner: Owner, _: Entries, __: Ledger) -> Iterator[Remark]:
     for what, count, value, stored in constants:
         kept = "stored but not learned" if stored else "not stored and not learned, so not counted"
         several = "number" if count == 1 else "numbers"
-        yield Remark(
-            kind="constant", text=f"Fixed {several}: {what}, {count:,} of {_fraction(value)}; {kept}."
-        )
+        each = f" of {_fraction(value)}" if value is not None else ""
+        yield Remark(kind="constant", text=f"Fixed {several}: {what}, {count:,}{each}; {kept}.")
     if constants and owner.option("pool_size") is not None and owner.option("padding") == "same":
         yield Remark(
             kind="constant",

@@ -1,4 +1,4 @@
-"""Callbacks that act on the run: learning rates by schedule, an end at NaN, averaged weights, own functions."""
+"""Callbacks that act on the run: learning rates by schedule, an end at NaN, averaged weights, functions."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ class LearningRateScheduler(Callback):
     """Sets the learning rate at the start of each epoch.
 
     Args:
-        schedule: `(epoch, learning rate) -> learning rate`, where the first epoch is 0; or a function of the epoch
-            alone.
+        schedule: `(epoch, learning rate) -> learning rate`, where epochs count from 0; or a function of the
+            epoch alone.
         verbose: 1 says what it is set to.
 
     Example:
@@ -103,11 +103,11 @@ class LambdaCallback(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Tests, and with `swap_on_epoch` also saves, the running average of the weights that the optimizer keeps.
+    """Tests, and with `swap_on_epoch` also saves, the running averages of the weights instead of them.
 
     Args:
-        swap_on_epoch: Whether the averages are in the model from the end of each epoch to the start of the next, so
-            that callbacks behind this one, such as `ModelCheckpoint`, find them there.
+        swap_on_epoch: Whether the averages are in the model from the end of each epoch to the next, so that
+            callbacks behind this one, such as `ModelCheckpoint`, find them there.
 
     Raises:
         ArgumentError: The optimizer keeps no averages.

@@ -17,7 +17,7 @@ from tally.core.dtype import DTypePolicy, get_policy, is_floating
 from tally.core.errors import ArgumentError, ShapeError, TallyError, UnbuiltError, cut_trace, nearest, raised_at, users_line
 from tally.core.naming import auto_name
 from tally.core.random import SeedGenerator
-from tally.core.registry import Configured, accepted_arguments, resolve, serialize, snake_case
+from tally.core.registry import Configured, accepted_arguments, known_arguments, resolve, serialize, snake_case
 from tally.core.symbol import KerasTensor, Node, has_symbol, infer, leaves, map_tree, record
 from tally.core.variable import (
     Values,
@@ -39,6 +39,7 @@ class Call:
 
     def __init__(self, training: bool | None) -> None:
         self.training = training
+        self.started = next(_numbers)
         self.layers: dict[Layer, None] = {}
         self.watch: Callable[[Layer, Any], None] | None = None
 
@@ -57,6 +58,7 @@ class _Held:
         self.trainable = True
         self.frozen_at: str | None = None
         self.built = False
+        self.building = False
         self.made_at: str | None = None
         self.weights: list[Variable] = []
         self.losses: list[Any] = []
@@ -97,6 +99,11 @@ class Layer(Configured):
 
     keras_module: str | None = None
     _held: _Held
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = _once(cls.build)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls, *args, **kwargs)
@@ -148,7 +155,7 @@ class Layer(Configured):
             held.batch_input_shape = tuple(legacy.pop("batch_shape"))
         if legacy:
             unknown = next(iter(legacy))
-            known = sorted((accepted_arguments(type(self)) or set()) | _base_arguments())
+            known = sorted((known_arguments(type(self)) or frozenset()) | _base_arguments())
             raise TypeError(
                 f"{type(self).__name__} '{self.name}' has no argument '{unknown}'.{nearest(unknown, known)}\n"
                 f"  where: made at {held.made_at}"
@@ -277,14 +284,14 @@ class Layer(Configured):
         """Like `variables`, without seed states: what `get_weights` gives and files hold."""
         return [variable for variable in self.variables if not variable.is_seed]
 
-    def _trainable(self) -> dict[Variable, None]:
-        if not self._notes().trainable:
+    def _trainable(self, seen: set["Layer"] | None = None) -> dict[Variable, None]:
+        seen = set() if seen is None else seen
+        if self in seen or not self._notes().trainable:
             return {}
-        found = {v: None for v in self._own_variables() if v.trainable}
+        seen.add(self)
+        found = {variable: None for variable in self._own_variables() if variable.trainable}
         for _, child in self._children():
-            if not isinstance(child, Layer) or child is self:
-                continue
-            found.update(child._trainable())
+            found.update(child._trainable(seen))
         return found
 
     @property
@@ -475,17 +482,11 @@ class Layer(Configured):
         return type(self).build is not Layer.build
 
     def _build(self, *shapes: Any, **named: Any) -> None:
-        """Run `build` once, eagerly even inside a trace, under the layer's name."""
-        held = self._held
-        held.build_shapes = shapes[0] if len(shapes) == 1 and not named else (list(shapes) or named)
-        with name_scope(self.name), jax.ensure_compile_time_eval(), _noted(self, lambda: f"built for {_show_shapes(held.build_shapes)}"):
-            held.path = "/".join(_current_scope())
-            if self._has_own_build:
-                self.build(*shapes, **named)
-        held.built = True
-        if held.initial_weights is not None:
-            given, held.initial_weights = held.initial_weights, None
-            self.set_weights(given)
+        if self._has_own_build:
+            self.build(*shapes, **named)
+        else:  # what `call` uses is built as it runs
+            with _building(self, shapes, named):
+                pass
 
     def _ensure_built(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._held.built:
@@ -601,7 +602,7 @@ class Layer(Configured):
             call.training = saved
             if token is not None:
                 _call.reset(token)
-        self._set_output_masks(args, outputs, previous_mask)
+        self._set_output_masks(args, outputs, previous_mask, uses_mask="mask" in names)
         if call.watch is not None:
             call.watch(self, outputs)
         if not held.output_shapes:  # the first call tells; a symbolic one knows best, with None for the batch
@@ -616,10 +617,10 @@ class Layer(Configured):
             if isinstance(output, jax.Array):
                 self.add_loss(self.activity_regularizer(output))
 
-    def _set_output_masks(self, args: tuple[Any, ...], outputs: Any, previous_mask: Any) -> None:
+    def _set_output_masks(self, args: tuple[Any, ...], outputs: Any, previous_mask: Any, *, uses_mask: bool) -> None:
         overridden = type(self).compute_mask is not Layer.compute_mask
         if not (self.supports_masking or overridden) or not args:
-            if not overridden and any(m is not None for m in leaves(previous_mask)) and not self._handles_masks:
+            if not uses_mask and any(m is not None for m in leaves(previous_mask)):
                 warnings.warn(
                     f"{type(self).__name__} '{self.name}' was given a mask but doesn't pass it on: the layers after it see "
                     "every time step. Set supports_masking = True if the layer leaves time steps where they are.",
@@ -635,8 +636,6 @@ class Layer(Configured):
         for array, mask in zip(arrays, made_leaves, strict=False):
             if mask is not None:
                 masks.set_mask(array, mask)
-
-    _handles_masks = False
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The mask of the output: the input's, unless overridden."""
@@ -781,6 +780,42 @@ def training_phase(training: bool) -> Iterator[Call]:
         yield call
 
 
+def _once(build: Callable[..., None]) -> Callable[..., None]:
+    """Let a class's `build` run once per layer, and note what it was built for."""
+
+    @functools.wraps(build)
+    def run(self: Layer, *shapes: Any, **named: Any) -> None:
+        if self._held.building:  # super().build(...)
+            build(self, *shapes, **named)
+        elif not self._held.built:
+            with _building(self, shapes, named):
+                build(self, *shapes, **named)
+
+    return run
+
+
+@contextmanager
+def _building(layer: Layer, shapes: tuple[Any, ...], named: dict[str, Any]) -> Iterator[None]:
+    """Build under the layer's name, eagerly even inside a trace; afterwards the layer is built."""
+    held = layer._notes()
+    held.build_shapes = shapes[0] if len(shapes) == 1 and not named else (list(shapes) or named or None)
+    held.building = True
+    try:
+        with (
+            name_scope(layer.name),
+            jax.ensure_compile_time_eval(),
+            _noted(layer, lambda: f"built for {held.build_shapes}"),
+        ):
+            held.path = "/".join(_current_scope())
+            yield
+    finally:
+        held.building = False
+    held.built = True
+    if held.initial_weights is not None:
+        given, held.initial_weights = held.initial_weights, None
+        layer.set_weights(given)
+
+
 @contextmanager
 def _noted(layer: Layer, doing: Any) -> Iterator[None]:
     """Add the layer, where it was made and what it was doing to errors that pass through."""
@@ -792,6 +827,11 @@ def _noted(layer: Layer, doing: Any) -> Iterator[None]:
         else:
             line = raised_at(error)
             where = f", raised at {line}" if line and not isinstance(error, TallyError) else ""
+            if "__jax_array__" in str(error):
+                error.add_note(
+                    "A function of jax.numpy was given a Variable. do: pass its value, for instance self.kernel.value, or use "
+                    "tally.ops, which takes variables as they are"
+                )
         error.add_note(f"in {type(layer).__name__} '{layer.name}', made at {layer.made_at}, {doing()}{where}")
         if isinstance(error, TallyError):
             error.layer_told = True  # type: ignore[attr-defined]
@@ -908,10 +948,6 @@ def _fill_named_masks(names: dict[str, Any], args: tuple[Any, ...], kwargs: dict
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     found = {name: masks.get_mask(given[name.removesuffix("_mask")]) for name in wanted if given.get(name.removesuffix("_mask")) is not None}
     return {**kwargs, **{name: mask for name, mask in found.items() if mask is not None}}
-
-
-def _show_shapes(shapes: Any) -> str:
-    return str(shapes)
 
 
 def _show_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -18,12 +18,6 @@ from tally.layers.convolution import (
     Convolution2DTranspose,
     Convolution3D,
     Convolution3DTranspose,
-    DepthwiseConv1D,
-    DepthwiseConv2D,
-    SeparableConv1D,
-    SeparableConv2D,
-    SeparableConvolution1D,
-    SeparableConvolution2D,
 )
 from tally.layers.dense import Dense, EinsumDense
 from tally.layers.embedding import Embedding
@@ -73,6 +67,14 @@ from tally.layers.reshaping import (
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
+)
+from tally.layers.separable import (
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+    SeparableConvolution1D,
+    SeparableConvolution2D,
 )
 
 __all__ = [

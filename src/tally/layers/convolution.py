@@ -1,5 +1,6 @@
-"""Convolutions over lengths, images and volumes: plain, grouped, transposed, depthwise and separable."""
+"""Convolutions over lengths, images and volumes: plain, grouped and transposed."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -43,7 +44,7 @@ def _convolve(
         padding: `"valid"`, `"same"`, or a pair (before, after) for each side.
         dilation: Distance between neighbouring kernel elements on each side.
         groups: Number of parts the channels are split into, each with filters of its own.
-        spread: Distance to which neighbouring input elements are pulled apart; what a transposed convolution does.
+        spread: Distance to which neighbouring input elements are pulled apart, in a transposed convolution.
         channels_first: Where the channels of `x` and of the result are.
     """
     space = "DHW"[-len(strides) :]
@@ -64,6 +65,12 @@ class _Sliding(_Spatial):
     """What every layer with a sliding kernel shares: the window's options, the bias, the activation."""
 
     paddings: ClassVar[tuple[str, ...]] = ("valid", "same")
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation_rate: tuple[int, ...]
+    padding: str
+    activation: Callable[[jax.Array], jax.Array]
+    bias: Variable | None
 
     def __init__(
         self,
@@ -139,6 +146,9 @@ class _Sliding(_Spatial):
 
 class _Conv(_Adaptable, _Sliding):
     """What convolutions of every rank share; a subclass says its rank and documents its shapes."""
+
+    filters: int
+    groups: int
 
     def __init__(
         self,
@@ -219,8 +229,8 @@ class Conv1D(_Conv):
         filters: Number of kernels, and so of output channels.
         kernel_size: Time steps a kernel sees at once.
         strides: Steps it moves by.
-        padding: `"valid"` (only where the kernel fits), `"same"` (zeros around, so that stride 1 keeps the length) or
-            `"causal"` (zeros in front, so that no output sees a later input).
+        padding: `"valid"` (only where the kernel fits), `"same"` (zeros around, so that stride 1 keeps the
+            length) or `"causal"` (zeros in front, so that no output sees a later input).
         data_format: `"channels_last"` or `"channels_first"`.
         dilation_rate: Distance between the time steps a kernel sees.
         groups: Number of parts the channels are split into, each with filters of its own.
@@ -238,13 +248,13 @@ class Conv1D(_Conv):
 
     Raises:
         ArgumentError: An option has an impossible value.
-        ShapeError: The input is shorter than the kernel, or its channels are not those the layer was built for.
+        ShapeError: The input is shorter than the kernel, or has other channels than at the first call.
 
     Example:
         >>> tally.layers.Conv1D(8, 3)(tally.Input((10, 4))).shape
         (None, 8, 8)
 
-    Source: The operation Keras and PyTorch call convolution (no kernel is flipped); equal to `keras.layers.Conv1D`.
+    Source: What Keras and PyTorch call convolution (no kernel is flipped); equal to `keras.layers.Conv1D`.
     """
 
     rank = 1
@@ -258,7 +268,7 @@ class Conv2D(_Conv):
         filters: Number of kernels, and so of output channels.
         kernel_size: Height and width in pixels; one number means both.
         strides: Pixels the kernel moves by, down and across.
-        padding: `"valid"` (only where the kernel fits) or `"same"` (zeros around, so that stride 1 keeps the size).
+        padding: `"valid"` (only where the kernel fits) or `"same"` (zeros around: stride 1 keeps the size).
         data_format: `"channels_last"` or `"channels_first"`.
         dilation_rate: Distance between the pixels a kernel sees.
         groups: Number of parts the channels are split into, each with filters of its own.
@@ -276,13 +286,13 @@ class Conv2D(_Conv):
 
     Raises:
         ArgumentError: An option has an impossible value.
-        ShapeError: The image is smaller than the kernel, or its channels are not those the layer was built for.
+        ShapeError: The image is smaller than the kernel, or has other channels than at the first call.
 
     Example:
         >>> tally.layers.Conv2D(32, 3, activation="relu")(tally.Input((28, 28, 1))).shape
         (None, 26, 26, 32)
 
-    Source: The operation Keras and PyTorch call convolution (no kernel is flipped); equal to `keras.layers.Conv2D`.
+    Source: What Keras and PyTorch call convolution (no kernel is flipped); equal to `keras.layers.Conv2D`.
     """
 
     rank = 2
@@ -297,7 +307,7 @@ class Conv3D(_Conv):
 
     Raises:
         ArgumentError: An option has an impossible value.
-        ShapeError: The volume is smaller than the kernel, or its channels are not those the layer was built for.
+        ShapeError: The volume is smaller than the kernel, or has other channels than at the first call.
 
     Example:
         >>> tally.layers.Conv3D(4, 3)(tally.Input((8, 8, 8, 1))).shape
@@ -311,6 +321,9 @@ class Conv3D(_Conv):
 
 class _ConvTranspose(_Sliding):
     """What transposed convolutions of every rank share: the gradient of a convolution, used forwards."""
+
+    filters: int
+    output_padding: tuple[int, ...] | None
 
     def __init__(
         self,
@@ -355,7 +368,9 @@ class _ConvTranspose(_Sliding):
         )
         self._refuse_strided_holes()
         if output_padding is not None:
-            settle(self, output_padding=read_sides(self, "output_padding", output_padding, self.rank, least=0))
+            settle(
+                self, output_padding=read_sides(self, "output_padding", output_padding, self.rank, least=0)
+            )
             if any(extra >= stride for extra, stride in zip(self.output_padding, self.strides, strict=True)):
                 raise refuse(
                     self,
@@ -366,8 +381,12 @@ class _ConvTranspose(_Sliding):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Plan the kernel and the bias for the input's channels."""
         channels = self._read_channels(input_shape)
-        shape, axes = (*self.kernel_size, self.filters, channels), (*self._sides(), "filters", "input channels")
-        self.kernel: Variable = plan_weight(self, "kernel", shape, axes)
+        self.kernel: Variable = plan_weight(
+            self,
+            "kernel",
+            (*self.kernel_size, self.filters, channels),
+            (*self._sides(), "filters", "input channels"),
+        )
         self._plan_bias(self.filters, "filters")
 
     def call(self, inputs: jax.Array) -> jax.Array:
@@ -387,9 +406,10 @@ class _ConvTranspose(_Sliding):
     def _borders(self, side: int) -> tuple[int, int]:
         """Zeros before and after a side, so that the output has the size Keras gives it.
 
-        A side of size n becomes n·stride with padding "same", and n·stride + max(span − stride, 0) with "valid", where
-        span is the width of the dilated kernel. With output_padding, (n − 1)·stride + span + output_padding for "valid",
-        and (n − 1)·stride + span modulo 2 + output_padding for "same".
+        A side of size n becomes n·stride with padding "same", and n·stride + max(span − stride, 0) with "valid",
+        where span is the width of the dilated kernel. With output_padding it becomes
+        (n − 1)·stride + span + output_padding for "valid", and (n − 1)·stride + span modulo 2 + output_padding
+        for "same".
         """
         stride = self.strides[side]
         span = self.dilation_rate[side] * (self.kernel_size[side] - 1) + 1
@@ -502,263 +522,9 @@ class Conv3DTranspose(_ConvTranspose):
         )
 
 
-class _DepthwiseConv(_Sliding):
-    """What depthwise convolutions share: every channel has kernels of its own and is mixed with no other."""
-
-    def __init__(
-        self,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        depth_multiplier: int = 1,
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        depthwise_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        depthwise_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        depthwise_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            kernel_size=kernel_size,
-            strides=strides,
-            padding=padding,
-            data_format=data_format,
-            dilation_rate=dilation_rate,
-            activation=activation,
-            use_bias=use_bias,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        settle(self, depth_multiplier=read_count(self, "depth_multiplier", depth_multiplier))
-        resolve_options(
-            self,
-            depthwise_initializer=depthwise_initializer,
-            bias_initializer=bias_initializer,
-            depthwise_regularizer=depthwise_regularizer,
-            bias_regularizer=bias_regularizer,
-            depthwise_constraint=depthwise_constraint,
-            bias_constraint=bias_constraint,
-        )
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Plan the kernel and the bias for the input's channels."""
-        channels = self._read_channels(input_shape)
-        self.kernel: Variable = plan_weight(
-            self,
-            "kernel",
-            (*self.kernel_size, channels, self.depth_multiplier),
-            (*self._sides(), "input channels", "depth multiplier"),
-            "depthwise",
-        )
-        self._plan_bias(channels * self.depth_multiplier, "filters")
-
-    def call(self, inputs: jax.Array) -> jax.Array:
-        """Convolve every channel, add the bias, apply the activation."""
-        return self._finish(_slide_depthwise(self, inputs, self.kernel.value))
-
-
-def _slide_depthwise(layer: _Sliding, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve channel c with the kernels `kernel[..., c, :]`; a grouped convolution with as many groups as channels."""
-    *sides, channels, multiplier = kernel.shape
-    return layer._slide(x, kernel.reshape(*sides, 1, channels * multiplier), groups=channels)
-
-
-class DepthwiseConv1D(_DepthwiseConv):
-    """Slides `depth_multiplier` kernels along each channel of a sequence on its own.
-
-    Args:
-        kernel_size: Time steps a kernel sees at once.
-        strides: Steps it moves by.
-        padding: `"valid"` (only where the kernel fits) or `"same"` (zeros around).
-        depth_multiplier: Number of kernels, and so of output channels, for each input channel.
-        data_format: `"channels_last"` or `"channels_first"`.
-        dilation_rate: Distance between the time steps a kernel sees.
-        activation: Function applied to the result.
-        use_bias: Whether to add one number per output channel.
-        depthwise_initializer, bias_initializer: What the weights start from.
-        depthwise_regularizer, bias_regularizer: Functions of the weights that are added to the loss.
-        activity_regularizer: Function of the output that is added to the loss.
-        depthwise_constraint, bias_constraint: Functions applied to the weights after each update.
-        **kwargs: What every layer takes: `name`, `dtype`, `trainable`.
-
-    Shapes:
-        input: (batch, length, input channels)
-        output: (batch, new length, input channels × depth multiplier)
-
-    Source: Equal to `keras.layers.DepthwiseConv1D`.
-    """
-
-    rank = 1
-
-
-class DepthwiseConv2D(_DepthwiseConv):
-    """Slides `depth_multiplier` kernels over each channel of an image on its own.
-
-    The arguments are those of `DepthwiseConv1D`, with one number or two (height, width) where a side is meant.
-
-    Shapes:
-        input: (batch, height, width, input channels)
-        output: (batch, new height, new width, input channels × depth multiplier)
-
-    Example:
-        >>> tally.layers.DepthwiseConv2D(3)(tally.Input((8, 8, 16))).shape
-        (None, 6, 6, 16)
-
-    Source: Equal to `keras.layers.DepthwiseConv2D`.
-    """
-
-    rank = 2
-
-
-class _SeparableConv(_Sliding):
-    """What separable convolutions share: a depthwise convolution, then one of kernel size 1 that mixes the channels."""
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: Any,
-        strides: Any = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: Any = 1,
-        depth_multiplier: int = 1,
-        activation: Any = None,
-        use_bias: bool = True,
-        depthwise_initializer: Any = "glorot_uniform",
-        pointwise_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        depthwise_regularizer: Any = None,
-        pointwise_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        depthwise_constraint: Any = None,
-        pointwise_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            kernel_size=kernel_size,
-            strides=strides,
-            padding=padding,
-            data_format=data_format,
-            dilation_rate=dilation_rate,
-            activation=activation,
-            use_bias=use_bias,
-            activity_regularizer=activity_regularizer,
-            **kwargs,
-        )
-        settle(
-            self,
-            filters=read_count(self, "filters", filters),
-            depth_multiplier=read_count(self, "depth_multiplier", depth_multiplier),
-        )
-        resolve_options(
-            self,
-            depthwise_initializer=depthwise_initializer,
-            pointwise_initializer=pointwise_initializer,
-            bias_initializer=bias_initializer,
-            depthwise_regularizer=depthwise_regularizer,
-            pointwise_regularizer=pointwise_regularizer,
-            bias_regularizer=bias_regularizer,
-            depthwise_constraint=depthwise_constraint,
-            pointwise_constraint=pointwise_constraint,
-            bias_constraint=bias_constraint,
-        )
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Plan both kernels and the bias for the input's channels."""
-        channels, multiplier = self._read_channels(input_shape), self.depth_multiplier
-        self.depthwise_kernel: Variable = plan_weight(
-            self,
-            "depthwise_kernel",
-            (*self.kernel_size, channels, multiplier),
-            (*self._sides(), "input channels", "depth multiplier"),
-            "depthwise",
-        )
-        self.pointwise_kernel: Variable = plan_weight(
-            self,
-            "pointwise_kernel",
-            (*(1,) * self.rank, channels * multiplier, self.filters),
-            (*self._sides(), "depthwise channels", "filters"),
-            "pointwise",
-        )
-        self._plan_bias(self.filters, "filters")
-
-    def call(self, inputs: jax.Array) -> jax.Array:
-        """Convolve every channel, mix the channels, add the bias, apply the activation."""
-        ones = (1,) * self.rank
-        channels = _slide_depthwise(self, inputs, self.depthwise_kernel.value)
-        mixed = _convolve(
-            channels,
-            self.pointwise_kernel.value,
-            strides=ones,
-            padding="valid",
-            dilation=ones,
-            channels_first=self.channels_first,
-        )
-        return self._finish(mixed)
-
-
-class SeparableConv1D(_SeparableConv):
-    """Slides a kernel along each channel of a sequence on its own, then mixes the channels into `filters`.
-
-    Args:
-        filters: Number of output channels.
-        kernel_size: Time steps a kernel sees at once.
-        strides: Steps it moves by.
-        padding: `"valid"` (only where the kernel fits) or `"same"` (zeros around).
-        data_format: `"channels_last"` or `"channels_first"`.
-        dilation_rate: Distance between the time steps a kernel sees.
-        depth_multiplier: Number of kernels for each input channel.
-        activation: Function applied to the result.
-        use_bias: Whether to add one number per filter.
-        depthwise_initializer, pointwise_initializer, bias_initializer: What the weights start from.
-        depthwise_regularizer, pointwise_regularizer, bias_regularizer: Functions of the weights, added to the loss.
-        activity_regularizer: Function of the output that is added to the loss.
-        depthwise_constraint, pointwise_constraint, bias_constraint: Functions applied to the weights after each update.
-        **kwargs: What every layer takes: `name`, `dtype`, `trainable`.
-
-    Shapes:
-        input: (batch, length, input channels)
-        output: (batch, new length, filters)
-
-    Source: Equal to `keras.layers.SeparableConv1D`.
-    """
-
-    rank = 1
-
-
-class SeparableConv2D(_SeparableConv):
-    """Slides a kernel over each channel of an image on its own, then mixes the channels into `filters`.
-
-    The arguments are those of `SeparableConv1D`, with one number or two (height, width) where a side is meant.
-
-    Shapes:
-        input: (batch, height, width, input channels)
-        output: (batch, new height, new width, filters)
-
-    Example:
-        >>> tally.layers.SeparableConv2D(32, 3)(tally.Input((8, 8, 16))).shape
-        (None, 6, 6, 32)
-
-    Source: Chollet, "Xception", 2017; equal to `keras.layers.SeparableConv2D`.
-    """
-
-    rank = 2
-
-
-Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
-    Conv1DTranspose,
-    Conv2DTranspose,
-    Conv3DTranspose,
-)
-SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
-for _name in [name for name in globals() if "Convolution" in name]:
-    publish(globals()[_name], _name)
+Convolution1D = publish(Conv1D, "Convolution1D")
+Convolution2D = publish(Conv2D, "Convolution2D")
+Convolution3D = publish(Conv3D, "Convolution3D")
+Convolution1DTranspose = publish(Conv1DTranspose, "Convolution1DTranspose")
+Convolution2DTranspose = publish(Conv2DTranspose, "Convolution2DTranspose")
+Convolution3DTranspose = publish(Conv3DTranspose, "Convolution3DTranspose")

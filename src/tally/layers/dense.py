@@ -1,6 +1,7 @@
 """Dense layers: every output a weighted sum of all inputs."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,14 @@ import jax.numpy as jnp
 from tally.core.layer import InputSpec
 from tally.core.variable import Variable
 from tally.layers.lora import _Adaptable
-from tally.layers.options import plan_weight, read_count, refuse, refuse_shape, resolve_options, settle
+from tally.layers.options import (
+    plan_weight,
+    read_count,
+    refuse,
+    refuse_shape,
+    resolve_options,
+    settle,
+)
 
 
 class Dense(_Adaptable):
@@ -23,7 +31,7 @@ class Dense(_Adaptable):
         kernel_regularizer, bias_regularizer: Functions of the weights that are added to the loss.
         activity_regularizer: Function of the output that is added to the loss.
         kernel_constraint, bias_constraint: Functions applied to the weights after each update.
-        lora_rank: If given, the kernel is frozen and a product of two matrices of this rank learns in its place.
+        lora_rank: If given, the kernel is frozen and a product of two matrices of this rank learns instead.
         lora_alpha: Numerator of the product's factor `lora_alpha / lora_rank`; the rank itself unless given.
         quantization_config: None; there is no quantised form.
         **kwargs: What every layer takes: `name`, `dtype`, `trainable`.
@@ -44,6 +52,8 @@ class Dense(_Adaptable):
     """
 
     supports_masking = True
+    units: int
+    activation: Callable[[jax.Array], jax.Array]
 
     def __init__(
         self,
@@ -90,8 +100,8 @@ class Dense(_Adaptable):
             raise refuse_shape(
                 self,
                 f"can't be built for {tuple(input_shape)}: the last axis is unknown.",
-                do="give Input a size there, for instance Input((28, 28, 1)); after images of any size, replace Flatten "
-                "by GlobalAveragePooling2D",
+                do="give Input a size there, for instance Input((28, 28, 1)); after images of any size, replace "
+                "Flatten by GlobalAveragePooling2D",
             )
         self.kernel: Variable = plan_weight(self, "kernel", (features, self.units), ("features", "units"))
         self.bias = plan_weight(self, "bias", (self.units,), ("units",)) if self.use_bias else None
@@ -108,15 +118,15 @@ class EinsumDense(_Adaptable):
     """Multiplies by a kernel along the axes that an equation names.
 
     Args:
-        equation: `"input,kernel->output"` in letters, one for each axis, such as `"abc,cd->abd"`; `...` before the input
-            and the output, or after both, stands for axes that stay as they are.
-        output_shape: Sizes of the output's axes without the batch and without `...`; None where the input says it.
+        equation: `"input,kernel->output"` in letters, one for each axis, such as `"abc,cd->abd"`; `...` before the
+            input and the output, or after both, stands for axes that stay as they are.
+        output_shape: Sizes of the output's axes without the batch and without `...`; None where the input says.
         activation: Function applied to the result.
         bias_axes: Letters of the output axes that have a bias; None for no bias.
         kernel_initializer, bias_initializer: What the weights start from.
         kernel_regularizer, bias_regularizer: Functions of the weights that are added to the loss.
         kernel_constraint, bias_constraint: Functions applied to the weights after each update.
-        lora_rank: If given, the kernel is frozen and a product of two tensors of this rank learns in its place.
+        lora_rank: If given, the kernel is frozen and a product of two tensors of this rank learns instead.
         lora_alpha: Numerator of the product's factor `lora_alpha / lora_rank`; the rank itself unless given.
         quantization_config, gptq_unpacked_column_size: None; there is no quantised form.
         **kwargs: What every layer takes: `name`, `dtype`, `trainable`, `activity_regularizer`.
@@ -131,6 +141,8 @@ class EinsumDense(_Adaptable):
 
     Source: Equal to `keras.layers.EinsumDense`.
     """
+
+    activation: Callable[[jax.Array], jax.Array]
 
     def __init__(
         self,
@@ -172,22 +184,23 @@ class EinsumDense(_Adaptable):
 
     def _read_equation(self) -> tuple[str, str, str]:
         """The letters of input, kernel and output, dots included."""
-        found = re.fullmatch(r"((?:\.{3})?[A-Za-z]+(?:\.{3})?),([A-Za-z]+)->((?:\.{3})?[A-Za-z]+(?:\.{3})?)", self.equation)
-        if not found or [found[1].startswith("."), found[1].endswith(".")] != [
-            found[3].startswith("."),
-            found[3].endswith("."),
-        ]:
-            raise refuse(self, f"can't read equation='{self.equation}'.", "write it like 'abc,cd->abd' or '...a,ab->...b'")
-        inputs, kernel, outputs = found.groups()
-        for letter in kernel.strip("."):
-            if letter not in inputs + outputs:
-                raise refuse(self, f"has '{letter}' in the kernel of '{self.equation}', but in no input or output.")
-        for letter in outputs.strip("."):
-            if letter not in inputs + kernel:
-                raise refuse(self, f"has '{letter}' in the output of '{self.equation}', but in no input or kernel.")
+        form = r"(?P<before>\.{3})?([A-Za-z]+)(?P<after>\.{3})?,([A-Za-z]+)->(?(before)\.{3})([A-Za-z]+)(?(after)\.{3})"
+        if not re.fullmatch(form, self.equation):
+            forms = "write it like 'abc,cd->abd', '...a,ab->...b' or 'ab...,bc->ac...'"
+            raise refuse(self, f"can't read equation='{self.equation}'.", forms)
+        inputs, kernel, outputs = re.split(",|->", self.equation)
+        for part, letters, others in (
+            ("kernel", kernel, inputs + outputs),
+            ("output", outputs, inputs + kernel),
+        ):
+            lost = next((letter for letter in letters if letter not in others), None)
+            if lost is not None:
+                raise refuse(self, f"has '{lost}' in the {part} of '{self.equation}', but nowhere else.")
         for letter in self.bias_axes or "":
             if letter not in outputs:
-                raise refuse(self, f"has bias_axes='{self.bias_axes}', but '{letter}' is no axis of the output.")
+                raise refuse(
+                    self, f"has bias_axes='{self.bias_axes}', but the output has no axis '{letter}'."
+                )
         return inputs, kernel, outputs
 
     def _read_sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:
@@ -196,21 +209,24 @@ class EinsumDense(_Adaptable):
         named, made = inputs.strip("."), outputs.strip(".")
         elided = len(input_shape) - len(named)
         if elided < 0 or (elided and inputs == named):
-            raise refuse_shape(self, f"has {len(named)} input axes in '{self.equation}', but was given {input_shape}.")
+            raise refuse_shape(
+                self, f"names {len(named)} input axes in '{self.equation}', but was given {input_shape}."
+            )
         in_front = elided if inputs.startswith(".") else 0
         sizes = dict(zip(named, input_shape[in_front:], strict=False))
         sized = made if in_front else made[1:]  # the batch is the first named axis, or one of those before it
         if len(sized) != len(self.partial_output_shape):
             raise refuse(
                 self,
-                f"has the output axes '{sized}' besides the batch in '{self.equation}', but output_shape="
+                f"names the output axes '{sized}' besides the batch in '{self.equation}', but has output_shape="
                 f"{self.partial_output_shape}.",
                 f"give {len(sized)} sizes",
             )
         for letter, size in zip(sized, self.partial_output_shape, strict=True):
             if size is not None and sizes.get(letter, size) not in (size, None):
                 raise refuse_shape(
-                    self, f"has size {sizes[letter]} on axis '{letter}' of the input, but {size} in output_shape."
+                    self,
+                    f"was given {sizes[letter]} on axis '{letter}', but has {size} there in output_shape.",
                 )
             sizes[letter] = sizes.get(letter) if size is None else size
         return sizes

@@ -21,7 +21,7 @@ class Embedding(_Adaptable):
         embeddings_constraint: Function applied to the table after each update.
         mask_zero: Whether token 0 is padding that later layers skip.
         weights: Initial values: the table, or a list that holds it.
-        lora_rank: If given, the table is frozen and a product of two matrices of this rank learns in its place.
+        lora_rank: If given, the table is frozen and a product of two matrices of this rank learns instead.
         lora_alpha: Numerator of the product's factor `lora_alpha / lora_rank`; the rank itself unless given.
         quantization_config: None; there is no quantised form.
         **kwargs: What every layer takes: `name`, `dtype`, `trainable`, `activity_regularizer`.
@@ -41,6 +41,8 @@ class Embedding(_Adaptable):
     """
 
     adapted = "embeddings"
+    input_dim: int
+    output_dim: int
 
     def __init__(
         self,
@@ -60,7 +62,10 @@ class Embedding(_Adaptable):
         if weights is not None:
             kwargs["weights"] = weights if isinstance(weights, (list, tuple)) else [weights]
         super().__init__(
-            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config, **kwargs
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            quantization_config=quantization_config,
+            **kwargs,
         )
         self.autocast = False  # a token's number must not be rounded to a shorter float
         settle(
@@ -90,7 +95,7 @@ class Embedding(_Adaptable):
         return jnp.take(self._adapted_value(), tokens, axis=0).astype(self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments; `input_dim` too, which for every other layer only says the shape of a first layer's input."""
+        """The arguments, `input_dim` among them, which for other layers is only a first layer's input."""
         return {**super().get_config(), "input_dim": self.input_dim}
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Low-rank adaptation: a frozen weight to which the product of two small matrices is added, and only these learn."""
+"""Low-rank adaptation: a frozen weight plus the product of two small matrices, which alone learn."""
 
 from typing import Any, ClassVar
 
@@ -49,17 +49,21 @@ class _Adaptable(Layer):
         Args:
             rank: Columns of the first matrix and rows of the second.
             lora_alpha: The product is multiplied by `lora_alpha / rank`; the rank itself unless given.
-            a_initializer, b_initializer: What the two matrices start from; zeros in one leave the layer as it was.
+            a_initializer: What the first matrix starts from.
+            b_initializer: What the second starts from; zeros leave the layer as it was.
 
         Raises:
             UnbuiltError: The weight doesn't exist yet.
-            ArgumentError: The weight has a constraint, which its sum with a product needn't meet, or is adapted already.
+            ArgumentError: The weight is adapted already, or has a constraint, which the sum needn't meet.
         """
         if not hasattr(self, self.adapted):
-            raise UnbuiltError(f"{call_by_name(self)} has no weight to adapt yet.", do="build it first, or give lora_rank")
+            raise UnbuiltError(
+                f"{call_by_name(self)} has no weight to adapt yet.", do="build it first, or give lora_rank"
+            )
         weight: Variable = getattr(self, self.adapted)
         if weight.constraint is not None:
-            raise refuse(self, "can't be adapted: its weight has a constraint.", f"leave {self.adapted}_constraint out")
+            advice = f"leave {self.adapted}_constraint out"
+            raise refuse(self, "can't be adapted: its weight has a constraint.", advice)
         if self.lora_enabled:
             raise refuse(self, "is adapted already.", "call enable_lora once for each layer")
         self.lora_rank, self.lora_enabled = read_count(self, "rank", rank), True
@@ -72,8 +76,8 @@ class _Adaptable(Layer):
             ("b", (self.lora_rank, last), ("rank", last_axis), b_initializer),
         ):
             name = f"lora_{self.adapted}_{part}"
-            made = self.add_weight(shape, initializer, "float32", regularizer=weight.regularizer, name=name, axes=axes)
-            setattr(self, name, made)
+            options = {"dtype": "float32", "regularizer": weight.regularizer}
+            setattr(self, name, self.add_weight(shape, initializer, name=name, axes=axes, **options))
         weight.trainable = False
 
     def _adapted_value(self) -> jax.Array:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from tally.core.dtype import epsilon as smallest
 from tally.core.errors import ArgumentError, ShapeError
 from tally.core.layer import InputSpec, Layer
-from tally.core.registry import resolve
 from tally.core.variable import Variable
 from tally.initializers import TruncatedNormal
+from tally.layers.arguments import adopt, own
+from tally.layers.options import plan_weight
 from tally.layers.wrapper import Wrapper
 
 Shape = tuple[int | None, ...]
@@ -55,25 +56,15 @@ class _ScaledNormalization(Layer):
     def __init__(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of a subclass under their names; `kwargs` among them are the base class's."""
         super().__init__(**arguments.pop("kwargs"))
-        for name, value in arguments.items():
-            family = name.rpartition("_")[2] + "s"
-            known = family in ("initializers", "regularizers", "constraints")
-            setattr(self, name, resolve(family, value) if known else value)
+        adopt(self, arguments)
         self.gamma: Variable | None = None
         self.beta: Variable | None = None
 
     def _add_scale_and_shift(self, shape: Sequence[int | None], axes: Sequence[str], scale: bool, center: bool) -> None:
         for name, wanted in (("gamma", scale), ("beta", center)):
             if wanted:
-                weight = self.add_weight(
-                    name=name,
-                    shape=shape,
-                    initializer=getattr(self, f"{name}_initializer"),
-                    regularizer=getattr(self, f"{name}_regularizer"),
-                    constraint=getattr(self, f"{name}_constraint"),
-                    autocast=False,
-                    axes=axes,
-                )
+                weight = plan_weight(self, name, shape, axes)
+                weight.autocast = False
                 setattr(self, name, weight)
 
     def _scale_and_shift(self, x: Any, mean: Any, variance: Any, gamma: Any, beta: Any) -> Any:
@@ -138,8 +129,7 @@ class BatchNormalization(_ScaledNormalization):
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(arguments)
+        super().__init__(own(locals()))
         unknown = set(renorm_clipping or {}) - {"rmin", "rmax", "dmax"}
         if unknown:
             raise ArgumentError(f"renorm_clipping has no bound {sorted(unknown)}.", do="use rmin, rmax and dmax")
@@ -261,8 +251,7 @@ class LayerNormalization(_ScaledNormalization):
         rms_scaling: bool = False,
         **kwargs: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(arguments)
+        super().__init__(own(locals()))
         self.autocast = False
 
     def build(self, input_shape: Shape) -> None:
@@ -319,8 +308,7 @@ class GroupNormalization(_ScaledNormalization):
         gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(arguments)
+        super().__init__(own(locals()))
         self.autocast = False
         if groups != -1 and groups <= 0:
             raise ArgumentError(f"groups can't be {groups}.", do="use a number above 0, or -1 for one group per channel")

@@ -1,4 +1,4 @@
-"""How layers read their options: counts, one value for each side, a word out of a few, and what a weight starts from."""
+"""How layers read their options: counts, values for each side, words, and what a weight starts from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -84,7 +84,9 @@ def resolve_options(layer: Layer, **options: Any) -> None:
         setattr(layer, name, resolve(f"{name.rpartition('_')[2]}s", value))
 
 
-def plan_weight(layer: Layer, name: str, shape: Sequence[Any], axes: Sequence[str], options: str = "") -> Variable:
+def plan_weight(
+    layer: Layer, name: str, shape: Sequence[Any], axes: Sequence[str], options: str = ""
+) -> Variable:
     """Plan a weight with the layer's `<name>_initializer`, `<name>_regularizer` and `<name>_constraint`.
 
     Args:

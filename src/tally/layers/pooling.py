@@ -1,4 +1,4 @@
-"""Pooling: the largest value or the average in a sliding window, over whole sides, or in a set number of windows."""
+"""Pooling: the largest value or the average in sliding windows, over whole sides, or in so many windows."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,9 @@ from tally.layers.options import read_sides, read_word, refuse_shape, settle
 from tally.layers.spatial import SIDES, _Spatial
 
 
-def _pool(x: jax.Array, mode: str, windows: tuple[int, ...], strides: tuple[int, ...], padding: str) -> jax.Array:
+def _pool(
+    x: jax.Array, mode: str, windows: tuple[int, ...], strides: tuple[int, ...], padding: str
+) -> jax.Array:
     """The largest value or the sum in every window: all sliding pooling runs through here.
 
     Args:
@@ -32,6 +34,10 @@ def _pool(x: jax.Array, mode: str, windows: tuple[int, ...], strides: tuple[int,
 
 class _Pooling(_Spatial):
     """What sliding windows of every rank share; a subclass says its rank and what it makes of a window."""
+
+    pool_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str
 
     def __init__(
         self,
@@ -144,8 +150,9 @@ class MaxPooling3D(_MaxPooling):
 
 
 class AveragePooling1D(_AveragePooling):
-    """Averages every window along a sequence; the arguments are those of `MaxPooling1D`, but `pool_size` must be given.
+    """Averages every window along a sequence.
 
+    The arguments are those of `MaxPooling1D`, but `pool_size` must be given.
     With `padding="same"`, a window that reaches over an end averages only what lies inside.
 
     Source: Equal to `keras.layers.AveragePooling1D`.
@@ -155,8 +162,9 @@ class AveragePooling1D(_AveragePooling):
 
 
 class AveragePooling2D(_AveragePooling):
-    """Averages every window of an image; the arguments are those of `MaxPooling2D`, but `pool_size` must be given.
+    """Averages every window of an image.
 
+    The arguments are those of `MaxPooling2D`, but `pool_size` must be given.
     With `padding="same"`, a window that reaches over the border averages only what lies inside.
 
     Example:
@@ -170,7 +178,9 @@ class AveragePooling2D(_AveragePooling):
 
 
 class AveragePooling3D(_AveragePooling):
-    """Averages every window of a volume; the arguments are those of `MaxPooling3D`, but `pool_size` must be given.
+    """Averages every window of a volume.
+
+    The arguments are those of `MaxPooling3D`, but `pool_size` must be given.
 
     Source: Equal to `keras.layers.AveragePooling3D`.
     """
@@ -317,6 +327,7 @@ class _AdaptivePooling(_Spatial):
     """What pooling to a set number of windows shares: windows of nearly one size cover each side."""
 
     reduce: ClassVar[Callable[..., jax.Array]]
+    output_size: tuple[int, ...]
 
     def __init__(self, output_size: Any, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format=data_format, **kwargs)
@@ -324,13 +335,15 @@ class _AdaptivePooling(_Spatial):
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """Reduce one side after the other."""
-        for axis, (side, windows) in enumerate(zip(SIDES[self.rank], self.output_size, strict=True), self.first_side):
+        for axis, windows in enumerate(self.output_size, self.first_side):
             size = inputs.shape[axis]
             if not isinstance(size, int):
+                side = SIDES[self.rank][axis - self.first_side]
                 raise refuse_shape(self, f"needs to know the {side}: its windows depend on it.", inputs)
             bounds = [(i * size // windows, -(-(i + 1) * size // windows)) for i in range(windows)]
             parts = [lax.slice_in_dim(inputs, start, end, axis=axis) for start, end in bounds]
-            inputs = jnp.concatenate([type(self).reduce(part, axis=axis, keepdims=True) for part in parts], axis=axis)
+            reduced = [type(self).reduce(part, axis=axis, keepdims=True) for part in parts]
+            inputs = jnp.concatenate(reduced, axis=axis)
         return inputs
 
 
@@ -375,7 +388,9 @@ class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
 
 
 class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
-    """Averages each of `output_size` windows along a sequence; the arguments are those of `AdaptiveMaxPooling1D`.
+    """Averages each of `output_size` windows along a sequence.
+
+    The arguments are those of `AdaptiveMaxPooling1D`.
 
     Source: Equal to `keras.layers.AdaptiveAveragePooling1D`.
     """
@@ -405,15 +420,15 @@ class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
     rank = 3
 
 
-MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
-AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
-GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
-GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
-    GlobalAveragePooling1D,
-    GlobalAveragePooling2D,
-    GlobalAveragePooling3D,
-)
-for _rank in SIDES:
-    for _short, _long in (("MaxPool", "MaxPooling"), ("AvgPool", "AveragePooling")):
-        for _scope in ("", "Global"):
-            publish(globals()[f"{_scope}{_long}{_rank}D"], f"{_scope}{_short}{_rank}D")
+MaxPool1D = publish(MaxPooling1D, "MaxPool1D")
+MaxPool2D = publish(MaxPooling2D, "MaxPool2D")
+MaxPool3D = publish(MaxPooling3D, "MaxPool3D")
+AvgPool1D = publish(AveragePooling1D, "AvgPool1D")
+AvgPool2D = publish(AveragePooling2D, "AvgPool2D")
+AvgPool3D = publish(AveragePooling3D, "AvgPool3D")
+GlobalMaxPool1D = publish(GlobalMaxPooling1D, "GlobalMaxPool1D")
+GlobalMaxPool2D = publish(GlobalMaxPooling2D, "GlobalMaxPool2D")
+GlobalMaxPool3D = publish(GlobalMaxPooling3D, "GlobalMaxPool3D")
+GlobalAvgPool1D = publish(GlobalAveragePooling1D, "GlobalAvgPool1D")
+GlobalAvgPool2D = publish(GlobalAveragePooling2D, "GlobalAvgPool2D")
+GlobalAvgPool3D = publish(GlobalAveragePooling3D, "GlobalAvgPool3D")

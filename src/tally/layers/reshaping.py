@@ -18,8 +18,8 @@ class Flatten(Layer):
     """Puts all values of an example in a row.
 
     Args:
-        data_format: `"channels_last"`, or `"channels_first"` to move the channels of the input to the end first, so that
-            both layouts give the same row.
+        data_format: `"channels_last"`, or `"channels_first"` to move the channels to the end first, so that both
+            layouts give the same row.
         **kwargs: What every layer takes.
 
     Shapes:
@@ -32,6 +32,8 @@ class Flatten(Layer):
 
     Source: Equal to `keras.layers.Flatten`.
     """
+
+    data_format: str
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -68,19 +70,24 @@ class Reshape(Layer):
     Source: Equal to `keras.layers.Reshape`.
     """
 
+    target_shape: tuple[int, ...]
+
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         sizes = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
         settle(self, target_shape=tuple(read_count(self, "target_shape", size, -1) for size in sizes))
         if self.target_shape.count(-1) > 1:
-            raise refuse(self, f"can't have target_shape={self.target_shape}.", "leave at most one size open with -1")
+            raise refuse(
+                self, f"can't have target_shape={self.target_shape}.", "leave at most one size open with -1"
+            )
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """Reshape all axes but the batch."""
         sizes = inputs.shape[1:]
         if all(isinstance(size, int) for size in sizes):
             count, known = math.prod(sizes), math.prod(size for size in self.target_shape if size != -1)
-            if count != known and not (-1 in self.target_shape and known and count % known == 0):
+            fits = known and count % known == 0 if -1 in self.target_shape else count == known
+            if not fits:
                 raise refuse_shape(
                     self,
                     f"can't put the {count:,} values of {tuple(sizes)} into {self.target_shape}.",
@@ -107,12 +114,15 @@ class Permute(Layer):
     Source: Equal to `keras.layers.Permute`.
     """
 
+    dims: tuple[int, ...]
+
     def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         settle(self, dims=tuple(dims))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             wanted = ", ".join(map(str, range(1, len(self.dims) + 1)))
-            raise refuse(self, f"can't have dims={self.dims}.", f"name each of {wanted} once; the batch is not counted")
+            advice = f"name each of {wanted} once; the batch is not counted"
+            raise refuse(self, f"can't have dims={self.dims}.", advice)
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
     def call(self, inputs: jax.Array) -> jax.Array:
@@ -138,6 +148,8 @@ class RepeatVector(Layer):
     Source: Equal to `keras.layers.RepeatVector`.
     """
 
+    n: int
+
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         settle(self, n=read_count(self, "n", n))
@@ -149,14 +161,13 @@ class RepeatVector(Layer):
 
 
 def _read_pairs(layer: _Spatial, name: str, value: Any) -> tuple[tuple[int, ...], ...]:
-    """A pair (before, after) for each side, from one number for all, one for each side, or the pairs themselves."""
+    """A pair (before, after) for each side, from one number for all, one for each side, or the pairs."""
     if layer.rank == 1 and isinstance(value, (list, tuple)) and len(value) == 2:
         value = (value,)
     sides = tuple(value) if isinstance(value, (list, tuple)) else (value,) * layer.rank
     if len(sides) != layer.rank:
-        raise refuse(
-            layer, f"can't have {name}={value!r}.", f"give one number, or {layer.rank} numbers or pairs: one for each side"
-        )
+        advice = f"give one number, or {layer.rank} numbers or pairs: one for each side"
+        raise refuse(layer, f"can't have {name}={value!r}.", advice)
     return tuple(read_sides(layer, name, side, 2, least=0) for side in sides)
 
 
@@ -290,6 +301,8 @@ class Cropping3D(_Cropping):
 class _UpSampling(_Spatial):
     """What repeating every value along its sides shares."""
 
+    size: Any
+
     def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format=data_format, **kwargs)
         settle(self, size=read_sides(self, "size", size, self.rank))
@@ -343,6 +356,7 @@ class UpSampling2D(_UpSampling):
     """
 
     rank = 2
+    interpolation: str
 
     def __init__(
         self, size: Any = 2, data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any

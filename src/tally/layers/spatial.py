@@ -16,6 +16,7 @@ class _Spatial(Layer):
     """A layer over the sides that lie between, or after, batch and channels; a subclass says its rank."""
 
     rank: ClassVar[int]
+    data_format: str
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,19 +44,27 @@ class _Spatial(Layer):
         return (rest, rest, *sides) if self.channels_first else (rest, *sides, rest)
 
     def _check_fit(
-        self, x: jax.Array, what: str, windows: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
+        self,
+        x: jax.Array,
+        what: str,
+        windows: tuple[int, ...],
+        strides: tuple[int, ...],
+        dilation: tuple[int, ...],
     ) -> None:
         """Refuse an input that is smaller than the window which slides over it."""
         sizes = x.shape[self.first_side : self.first_side + self.rank]
-        for side, size, window, stride, holes in zip(SIDES[self.rank], sizes, windows, strides, dilation, strict=True):
-            span = holes * (window - 1) + 1
+        for side, size, window, stride, distance in zip(
+            SIDES[self.rank], sizes, windows, strides, dilation, strict=True
+        ):
+            span = distance * (window - 1) + 1
             if isinstance(size, int) and size < span:
-                spread = "" if holes == 1 else f" spread to {span} by dilation_rate={holes}"
-                result = (size - span) // stride + 1
+                spread = "" if distance == 1 else f", spread to {span} by dilation_rate={distance},"
+                positions = str((size - span) // stride + 1).replace("-", "−")
                 raise refuse_shape(
                     self,
-                    f"slides a {what} of {side} {window}{spread} over an input of {side} {size}, which is smaller: "
-                    f"({size} − {span})/{stride} + 1 = {result}".replace("-", "−") + " positions.",
+                    f"slides a {what} of {side} {window}{spread} over an input of {side} {size}: "
+                    f"({size} − {span})/{stride} + 1 = {positions} positions.",
                     x,
-                    f"set padding='same', make the {what} smaller, or let fewer layers before it shrink the {side}",
+                    f"set padding='same', make the {what} smaller, or let the layers before it keep more of the "
+                    f"{side}",
                 )

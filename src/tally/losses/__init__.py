@@ -46,34 +46,51 @@ from tally.losses.regression import (
 from tally.losses.segmentation import Dice, Tversky, dice, tversky
 from tally.losses.sequence import CTC, ctc
 
-_ALIASES: dict[Any, tuple[str, ...]] = {
-    binary_crossentropy: ("bce", "BCE"),
-    kl_divergence: ("kld", "KLD"),
-    mean_absolute_error: ("mae", "MAE"),
-    mean_squared_error: ("mse", "MSE"),
-    mean_absolute_percentage_error: ("mape", "MAPE"),
-    mean_squared_logarithmic_error: ("msle", "MSLE"),
-    **dict.fromkeys(
-        (
-            *(binary_focal_crossentropy, categorical_crossentropy, categorical_focal_crossentropy),
-            *(categorical_generalized_cross_entropy, sparse_categorical_crossentropy, poisson),
-            *(cosine_similarity, log_cosh, huber, hinge, squared_hinge, categorical_hinge),
-            *(dice, tversky, circle, ctc),
-        ),
-        (),
-    ),
+_ALIASES = {
+    "binary_crossentropy": ("bce", "BCE"),
+    "kl_divergence": ("kld", "KLD"),
+    "mean_absolute_error": ("mae", "MAE"),
+    "mean_absolute_percentage_error": ("mape", "MAPE"),
+    "mean_squared_error": ("mse", "MSE"),
+    "mean_squared_logarithmic_error": ("msle", "MSLE"),
 }
-"""Each loss function -> short names it also goes by."""
-
-for _function, _names in _ALIASES.items():
-    publish(_function, _function.__name__, *_names, family="losses")
+"""Functions -> short names they also go by."""
+_FUNCTIONS = (
+    *(
+        binary_crossentropy,
+        binary_focal_crossentropy,
+        categorical_crossentropy,
+        categorical_focal_crossentropy,
+    ),
+    *(categorical_generalized_cross_entropy, sparse_categorical_crossentropy, kl_divergence, poisson),
+    *(
+        mean_absolute_error,
+        mean_absolute_percentage_error,
+        mean_squared_error,
+        mean_squared_logarithmic_error,
+    ),
+    *(
+        cosine_similarity,
+        huber,
+        log_cosh,
+        hinge,
+        squared_hinge,
+        categorical_hinge,
+        dice,
+        tversky,
+        circle,
+        ctc,
+    ),
+)
+for _function in _FUNCTIONS:
+    publish(_function, _function.__name__, *_ALIASES.get(_function.__name__, ()), family="losses")
 
 
 def get(identifier: Any) -> Any:
     """A loss from a name, a config, a class, a function or a loss; None stays None.
 
     Args:
-        identifier: For instance `"mse"`, `"MeanSquaredError"`, `{"class_name": "Huber", "config": {"delta": 2.0}}`.
+        identifier: For instance `"mse"`, `"MeanSquaredError"` or `{"class_name": "Huber", "config": {}}`.
 
     Raises:
         ArgumentError: The name is unknown, or the thing can't be called.

@@ -99,7 +99,7 @@ def get(identifier: Any) -> Any:
     """A metric from a name, a config, a class, a function or a metric; None stays None.
 
     Args:
-        identifier: For instance `"mse"`, `"AUC"`, `{"class_name": "AUC", "config": {"curve": "PR"}}`.
+        identifier: For instance `"mse"`, `"AUC"` or `{"class_name": "AUC", "config": {"curve": "PR"}}`.
 
     Raises:
         ArgumentError: The name is unknown, or the thing can't be called.

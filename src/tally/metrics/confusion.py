@@ -97,7 +97,9 @@ class _Outcomes(Metric):
         weights = as_array(1 if sample_weight is None else sample_weight, dtype)
         weights = jnp.broadcast_to(spread(weights, y_pred.shape), y_pred.shape) * self.label_factors()
         if self.top_k is not None:
-            chosen = jax.nn.one_hot(jax.lax.top_k(y_pred, self.top_k)[1], y_pred.shape[-1], dtype=bool).any(axis=-2)
+            chosen = jax.nn.one_hot(jax.lax.top_k(y_pred, self.top_k)[1], y_pred.shape[-1], dtype=bool).any(
+                axis=-2
+            )
             y_pred = jnp.where(chosen, y_pred, _NOTHING)
         if self.class_id is not None:
             y_true, y_pred, weights = (self._column(x) for x in (y_true, y_pred, weights))

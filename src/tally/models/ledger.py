@@ -14,6 +14,7 @@ from tally.core.registry import snake_case
 from tally.core.symbol import KerasTensor, Operation, leaves
 from tally.core.variable import Variable
 from tally.models.model import Model
+from tally.tracing.untracked import find_untracked
 
 _OPTIONS = (
     *(
@@ -59,6 +60,7 @@ def account(layer: Layer) -> Ledger:
     """
     walk = _Walk(trainable=set(layer.trainable_variables))
     walk.visit(layer, "")
+    walk.add_untracked(layer)
     walk.add_optimizer(layer)
     source = "tally model" if isinstance(layer, Model) else "tally layer"
     return Ledger(
@@ -123,10 +125,24 @@ class _Walk:
         self.variables.setdefault(variable, entry)
         self.entries[path] = entry
 
+    def add_untracked(self, layer: Layer) -> None:
+        """Enter what acts as a weight without being one: found by following a call, never part of the total."""
+        for lost in find_untracked(layer, self.layers):
+            path = self._free(_under(lost.owner, lost.name))
+            self.entries[path] = Entry(
+                path=path,
+                owner=lost.owner,
+                name=lost.name,
+                shape=lost.shape,
+                dtype=lost.dtype,
+                state="untracked",
+                origin=lost.origin,
+            )
+
     def add_optimizer(self, layer: Layer) -> None:
         """Enter what the optimizer of a compiled model keeps, under the model itself."""
-        optimizer = layer.optimizer if isinstance(layer, Model) and layer.compiled else None
-        for variable in getattr(optimizer, "variables", ()):
+        optimizer: Any = layer.optimizer if isinstance(layer, Model) else None
+        for variable in optimizer.variables if getattr(optimizer, "built", False) else ():
             path = self._free(f"optimizer/{variable.path}")
             shape, dtype = tuple(variable.shape), str(variable.dtype)
             self.entries[path] = Entry(path=path, owner="", shape=shape, dtype=dtype, state="optimizer")

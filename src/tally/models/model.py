@@ -181,8 +181,6 @@ class Model(Layer):
             )
         return self._graph.run(self._arrange(inputs))
 
-    _handles_masks = True
-
     def _arrange(self, inputs: Any) -> list[Any]:
         """Bring what the caller gave into the order, rank and dtype of the graph's inputs."""
         graph = self._need_graph()

@@ -46,7 +46,7 @@ def op(function: Function, signature: str | None = None, name: str | None = None
         for argument, convert in converters.items():
             values[argument] = convert(values[argument])
         if inexact:
-            values.update({argument: as_floating(values[argument]) for argument in tensors})
+            values.update(zip(tensors, _as_inexact([values[argument] for argument in tensors]), strict=True))
         if signature is None:
             return function(*bound.args, **bound.kwargs)
         return function(*[values.pop(argument) for argument in tensors], **values)
@@ -114,6 +114,13 @@ def _as_option(value: Any) -> Any:
 
 def _as_dtype(value: Any) -> str | None:
     return None if value is None else standardize_dtype(value)
+
+
+def _as_inexact(tensors: list[Any]) -> list[Any]:
+    """Integers become `floatx()`, unless a float beside them already says which dtype the result has."""
+    given = [x for x in tensors if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != bool]
+    decided = any(not x.weak_type for x in given)
+    return tensors if decided else [as_floating(x) for x in tensors]
 
 
 def as_floating(x: Any) -> Any:

@@ -159,6 +159,10 @@ class Muon(Optimizer):
         change = adam_movement(average, square, rate, step, self.adam_beta_1, self.adam_beta_2, self.epsilon)
         return change, {"momentum": average, "velocity": square}
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON-able values."""
+        return {**super().get_config(), "exclude_layers": self.exclude_layers}
+
     def orthogonal(self, x: jax.Array) -> jax.Array:
         """Bring a matrix's singular values near 1 by Newton-Schulz steps, on the side where the square is smaller."""
         is_tall = x.shape[0] > x.shape[1]

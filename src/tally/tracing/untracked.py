@@ -8,12 +8,11 @@ from typing import Any
 
 import jax
 from jax.export import is_symbolic_dim
-from jax.extend import source_info_util
 
 from tally.accounting.finding import Untracked
 from tally.core.errors import is_users, place
-from tally.core.layer import Layer, _in_call, Call, _is_traced
-from tally.core.symbol import KerasTensor, leaves, map_tree
+from tally.core.layer import Call, Layer, _in_call
+from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import Values, Variable, substitute
 
 _PRODUCTS = frozenset(("dot_general", "conv_general_dilated"))
@@ -42,7 +41,7 @@ def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     layers = set(root._flatten_layers())
     lost = [layer for layer in call.layers if layer not in layers]
     inside = {variable for layer in lost for variable in layer.variables}
-    found.extend(_lost_layer(layer, lost, root, paths) for layer in lost if not _held_by(layer, lost))
+    found.extend(_lost_layer(layer, call, root, paths) for layer in lost if not _held_by(layer, lost))
     for variable in values.read:
         if variable not in tracked and variable not in inside and not variable.is_seed:
             found.append(_lost_variable(variable, root, paths))
@@ -143,17 +142,14 @@ def _held_by(layer: Layer, others: list[Layer]) -> bool:
     return any(layer in other._flatten_layers(include_self=False) for other in others if other is not layer)
 
 
-def _lost_layer(layer: Layer, lost: list[Layer], root: Layer, paths: dict[Layer, str]) -> Untracked:
-    again = any(type(one) is type(layer) and one is not layer and one.made_at == layer.made_at for one in lost)
-    fresh = layer.number > max(one.number for one in root._flatten_layers()) and layer.made_at is not None  # type: ignore[attr-defined]
-    in_call = fresh and any(_spans(one, layer.made_at) for one in root._flatten_layers())
+def _lost_layer(layer: Layer, call: Call, root: Layer, paths: dict[Layer, str]) -> Untracked:
     kind = type(layer).__name__
-    if in_call or again:
+    if layer.number > call.started:  # type: ignore[attr-defined]
         code, what = "T107", f"a {kind} is made anew in each call, with new weights every time"
-        fix = f"make it once: self.{layer.name} = {kind}(...) in __init__ or build, and call self.{layer.name} here"
+        fix = f"make it once in __init__ or build, self.layer = {kind}(...), and call self.layer here"
     else:
         code, what = "T106", f"{kind} '{layer.name}' is used, but held where tracking can't see it: never trained, never saved"
-        fix = f"keep it as an attribute of a layer: self.{layer.name} = ..., or in a list, tuple, dict, set or dataclass there"
+        fix = "keep it in an attribute of a layer, or in a list, tuple, dict, set, deque or dataclass there"
     count = sum(variable.count for variable in layer.variables)
     return Untracked(
         code=code, owner=_user_path(root, paths), name=layer.name, shape=(count,), dtype=layer.dtype, origin=layer.made_at, what=what, fix=fix
@@ -164,16 +160,6 @@ def _user_path(root: Layer, paths: dict[Layer, str]) -> str:
     """The only layer of the user's own, where there is one; else the root."""
     own = [layer for layer in root._flatten_layers() if not _is_ours(layer)]
     return paths.get(own[0], "") if len(own) == 1 else paths.get(root, "")
-
-
-def _spans(layer: Layer, where: str | None) -> bool:
-    """Whether a line lies in a layer's `call`."""
-    try:
-        lines, start = inspect.getsourcelines(type(layer).call)
-        filename = inspect.getsourcefile(type(layer).call) or ""
-    except (OSError, TypeError):
-        return False
-    return any(where == place(filename, start + i) for i in range(len(lines)))
 
 
 def _lost_variable(variable: Variable, root: Layer, paths: dict[Layer, str]) -> Untracked:
@@ -254,6 +240,3 @@ def _line(equation: Any) -> str | None:
         if is_users(frame.file_name):
             return place(frame.file_name, frame.line_num)
     return None
-
-
-_ = (source_info_util, map_tree, _is_traced)

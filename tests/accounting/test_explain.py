@@ -1,0 +1,361 @@
+"""Each number is explained by the right formula and the right reasons."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounting.written import (
+    IMAGE,
+    again,
+    batch_normalization,
+    conv2d,
+    correct_linear,
+    dense,
+    entry,
+    frozen,
+    ledger,
+    mnist,
+    naive_linear,
+    plain,
+    siamese,
+    transfer,
+    unbuilt,
+)
+from tally.accounting import Ledger, Owner, explain
+from tally.accounting.formula import closed_form
+from tally.accounting.window import output_arithmetic
+
+
+def remarks(book: Ledger, path: str, kind: str) -> str:
+    return " ".join(remark.text for remark in explain(book)[path].remarks if remark.kind == kind)
+
+
+def formula(*entries) -> tuple[str, str]:
+    found = closed_form(entries)
+    return found.symbols, found.numbers
+
+
+def test_the_mnist_convnet_is_explained_layer_by_layer() -> None:
+    explanation = explain(mnist())
+    symbols = "filters × (input channels · kernel height · kernel width + 1)"
+    assert explanation["conv2d"].formula.symbols == symbols
+    assert explanation["conv2d"].formula.numbers == "32 × (1·3·3 + 1) = 320"
+    assert explanation["conv2d_1"].formula.numbers == "64 × (32·3·3 + 1) = 18,496"
+    assert explanation["dense"].formula.symbols == "units × (features + 1)"
+    assert explanation["dense"].formula.numbers == "10 × (1,600 + 1) = 16,010"
+    assert explanation["max_pooling2d"].formula is None
+    assert explanation.formula.numbers == "320 + 18,496 + 16,010 = 34,826"
+    assert explanation.formula.symbols == "conv2d + conv2d_1 + dense"
+
+
+@pytest.mark.parametrize(
+    ("channels", "numbers"), [(3, "10 × (3·4·4 + 1) = 490"), (1, "10 × (1·4·4 + 1) = 170")]
+)
+def test_ten_filters_of_4_by_4_count_each_input_channel(channels: int, numbers: str) -> None:
+    book = ledger("m", conv2d("conv2d", (32, 32, channels), 10, 4, (29, 29, 10)))
+    assert explain(book)["conv2d"].formula.numbers == numbers
+
+
+def test_a_convolution_has_separate_weights_for_each_channel_and_shares_them_between_positions() -> None:
+    book = ledger("m", conv2d("conv2d", (32, 32, 3), 10, 4, (29, 29, 10)))
+    assert remarks(book, "conv2d", "weights") == (
+        "Each of the 10 filters has its own 4×4 weights for each of the 3 input channels, 30 separate "
+        "4×4 kernels in all: they are not shared between channels, but every position of the image shares "
+        "them."
+    )
+    assert remarks(book, "conv2d", "absent") == (
+        "The height and width of the input and the batch size do not enter: the same weights serve them all."
+    )
+
+
+def test_the_size_of_the_image_enters_a_dense_layer_through_flattening() -> None:
+    assert remarks(mnist(), "dense", "absent").endswith("through 'flatten': 5·5·64 = 1,600 features.")
+    assert "only the last axis" in remarks(ledger("m", dense("dense", 4, 2)), "dense", "absent")
+
+
+def test_without_bias_there_is_no_plus_one() -> None:
+    _, (kernel,) = conv2d("c", (8, 8, 3), 10, 4, (5, 5, 10), bias=False)
+    assert formula(kernel) == (
+        "kernel height × kernel width × input channels × filters",
+        "4 × 4 × 3 × 10 = 480",
+    )
+
+
+def test_a_separable_convolution_is_the_sum_of_two_products() -> None:
+    depthwise = entry("s", "depthwise", (3, 3, 3, 1), *IMAGE[:3], "depth multiplier")
+    pointwise = entry("s", "pointwise", (1, 1, 3, 10), *IMAGE)
+    bias = entry("s", "bias", (10,), "filters")
+    assert formula(depthwise, pointwise, bias)[1] == "3·3·3·1 + 10 × (3·1·1 + 1) = 67"
+    assert formula(depthwise, pointwise)[1] == "3·3·3·1 + 1·1·3·10 = 57"
+    book = ledger("m", (Owner(path="s", type="SeparableConv2D"), (depthwise, pointwise, bias)))
+    assert "channels are not mixed here" in remarks(book, "s", "weights")
+
+
+def test_batch_normalisation_is_half_trainable_and_half_statistics() -> None:
+    book = ledger("m", batch_normalization("norm", 64))
+    explained = explain(book)["norm"]
+    assert (explained.formula.symbols, explained.formula.numbers) == ("4 × channels", "4 × 64 = 256")
+    assert remarks(book, "norm", "state") == (
+        "Of these, 2 × 64 = 128 trainable (gamma and beta) and 2 × 64 = 128 never trainable (moving_mean and "
+        "moving_variance). moving_mean and moving_variance are statistics of the data the layer keeps while "
+        "training: no gradient ever touches them, so they are never trainable."
+    )
+
+
+def test_an_lstm_has_four_gates_over_input_state_and_bias() -> None:
+    weights = [
+        entry("lstm", "kernel", (10, 128), "features", "4·units"),
+        entry("lstm", "recurrent_kernel", (32, 128), "units", "4·units"),
+        entry("lstm", "bias", (128,), "4·units"),
+    ]
+    assert formula(*weights) == (
+        "4 × units × (features + units + 1)",
+        "4 × 32 × (10 + 32 + 1) = 5,504",
+    )
+
+
+def test_a_recurrent_layer_says_what_its_gates_weigh() -> None:
+    weights = (
+        entry("lstm/cell", "kernel", (10, 128), "features", "4·units"),
+        entry("lstm/cell", "recurrent_kernel", (32, 128), "units", "4·units"),
+        entry("lstm/cell", "bias", (128,), "4·units"),
+    )
+    cell = Owner(path="lstm/cell", type="LSTMCell")
+    book = ledger("m", (Owner(path="lstm", type="LSTM"), ()), (cell, weights))
+    assert remarks(book, "lstm/cell", "weights") == (
+        "Each of the 32 units makes 4 gates, and each gate weighs the 10 features of a step and the 32 "
+        "outputs of the step before, and has a bias."
+    )
+    assert "length of the sequence" in remarks(book, "lstm/cell", "absent")
+    assert explain(book)["lstm"].formula == explain(book)["lstm/cell"].formula
+
+
+def test_attention_gathers_its_projections_by_what_they_make() -> None:
+    inward = [
+        weight
+        for name in ("query", "key", "value")
+        for weight in (
+            entry("a", f"{name}_kernel", (16, 2, 8), "features", "heads", "key size"),
+            entry("a", f"{name}_bias", (2, 8), "heads", "key size"),
+        )
+    ]
+    outward = [
+        entry("a", "output_kernel", (2, 8, 16), "heads", "key size", "features"),
+        entry("a", "output_bias", (16,), "features"),
+    ]
+    assert formula(*inward, *outward) == (
+        "3 × heads × key size × (features + 1) + features × (heads · key size + 1)",
+        "3 × 2 × 8 × (16 + 1) + 16 × (2·8 + 1) = 1,088",
+    )
+
+
+def test_an_embedding_is_a_row_for_each_token() -> None:
+    table = entry("e", "embeddings", (1000, 16), "tokens", "embedding")
+    assert formula(table) == ("tokens × embedding", "1,000 × 16 = 16,000")
+    book = ledger("m", (Owner(path="e", type="Embedding"), (table,)))
+    assert (
+        remarks(book, "e", "weights")
+        == "A row of 16 numbers for each of the 1,000 tokens; rows are looked up."
+    )
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 9)), max_size=4), min_size=1, max_size=5
+    )
+)
+def test_a_closed_form_evaluates_to_the_count(weights: list[list[tuple[str, int]]]) -> None:
+    entries = [
+        entry("x", str(number), tuple(size for _, size in weight), *(name for name, _ in weight))
+        for number, weight in enumerate(weights)
+    ]
+    found = closed_form(entries)
+    left = found.numbers.partition(" = ")[0].replace("×", "*").replace("·", "*").replace(",", "")
+    assert eval(left) == found.value == sum(math.prod(e.shape) for e in entries)
+
+
+def test_unnamed_axes_are_recognised_but_not_factored() -> None:
+    explained = explain(correct_linear())["linear"]
+    assert explained.formula.symbols == "last axis of the input · units + units"
+    assert explained.formula.numbers == "10·5 + 5 = 50 + 5 = 55"
+    assert [weight.product for weight in explained.weights] == [
+        "10 last axis of the input × 5 units = 50",
+        "5 units = 5",
+    ]
+
+
+def test_a_weight_is_said_as_the_product_of_its_axes() -> None:
+    weights = explain(mnist())["conv2d"].weights
+    assert [weight.product for weight in weights] == [
+        "3 kernel height × 3 kernel width × 1 input channel × 32 filters = 288",
+        "32 filters = 32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("max_pooling2d", "takes the largest value"), ("flatten", "in one row"), ("dropout", "zero at random")],
+)
+def test_a_layer_without_weights_says_what_it_does_instead(path: str, words: str) -> None:
+    text = remarks(mnist(), path, "none")
+    assert text.startswith("No weights, nothing to learn: it ")
+    assert words in text
+
+
+def test_a_lambda_says_that_a_function_owns_nothing() -> None:
+    book = ledger("m", plain("lambda", "Lambda", (32, 32, 3), (32, 32, 1)))
+    assert "a function owns nothing" in remarks(book, "lambda", "none")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (
+            plain(
+                "p",
+                "AveragePooling2D",
+                (28, 28, 1),
+                (28, 28, 1),
+                pool_size=(3, 3),
+                strides=(1, 1),
+                padding="same",
+            ),
+            "9 of 1/9",
+        ),
+        (plain("p", "AveragePooling1D", (28, 1), (14, 1), pool_size=2), "2 of 1/2"),
+        (plain("p", "GlobalAveragePooling2D", (7, 7, 32), (32,)), "49 of 1/49"),
+    ],
+)
+def test_an_average_says_its_implied_weights(part, words: str) -> None:
+    text = remarks(ledger("m", part), "p", "constant")
+    assert words in text
+    assert "not stored and not learned" in text
+    assert explain(ledger("m", part))["p"].count == 0
+
+
+def test_stored_constants_are_told_from_implied_ones() -> None:
+    owner = Owner(
+        path="blur",
+        type="Blur",
+        builtin=False,
+        status="no weights",
+        constants=(("a fixed filter", 9, 0.25, True),),
+    )
+    assert remarks(ledger("m", (owner, ())), "blur", "constant") == (
+        "Fixed numbers: a fixed filter, 9 of 1/4; stored but not learned."
+    )
+
+
+def test_frozen_weights_name_the_switch() -> None:
+    book = ledger("m", frozen(dense("dense", 3, 2), ""))
+    assert remarks(book, "dense", "frozen").startswith("Frozen: 8 parameters switched off by the model")
+    assert "by 'backbone'" in remarks(transfer(), "backbone/conv2d", "frozen")
+    assert explain(transfer())["backbone"].formula.numbers == "896 + 128 = 1,024"
+
+
+def test_a_seed_is_no_parameter() -> None:
+    assert "Not a parameter" in remarks(transfer(), "dropout", "seed")
+    assert explain(transfer())["dropout"].weights == ()
+
+
+def test_an_unbuilt_layer_says_what_to_do_and_what_will_be() -> None:
+    explanation = explain(unbuilt())
+    assert explanation["conv2d_1"].expected == "32 × (input channels · 3·3 + 1)"
+    assert explanation["dense"].expected == "10 × features"
+    assert "Call it on data" in remarks(unbuilt(), "dense", "unbuilt")
+
+
+def test_untracked_weights_are_named_with_their_lines() -> None:
+    text = remarks(naive_linear(), "naive_linear", "untracked")
+    assert "w (model.py:10) and b (model.py:11) act as weights, 55 numbers" in text
+    assert explain(naive_linear())["naive_linear"].count == 0
+    assert remarks(naive_linear(), "naive_linear", "none") == ""
+
+
+def test_a_layer_used_again_adds_nothing() -> None:
+    assert "'tower'" in remarks(siamese(), "tower_1", "shared")
+    assert explain(siamese())["tower_1"].formula is None
+    assert explain(siamese()).formula.numbers == "320"
+
+
+def test_equal_layers_are_gathered_in_the_sum() -> None:
+    book = ledger("m", *(dense(f"blocks/{number}", 4, 4) for number in range(12)), dense("head", 4, 2))
+    total = explain(book).formula
+    assert (total.symbols, total.numbers) == ("12 × Dense + head", "12 × 20 + 10 = 250")
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "options", "line"),
+    [
+        ("Conv2D", (28, 28, 1), (26, 26, 8), {"kernel_size": 3}, "height and width: (28 − 3)/1 + 1 = 26"),
+        ("MaxPooling2D", (11, 11, 8), (5, 5, 8), {"pool_size": 2}, "height and width: ⌊(11 − 2)/2⌋ + 1 = 5"),
+        (
+            "Conv2D",
+            (28, 28, 1),
+            (24, 24, 8),
+            {"kernel_size": (3, 3), "dilation_rate": (2, 2)},
+            "height and width: (28 − (2·(3 − 1) + 1))/1 + 1 = 24",
+        ),
+        (
+            "Conv2D",
+            (28, 28, 1),
+            (10, 10, 8),
+            {"kernel_size": 3, "strides": 3, "padding": "same"},
+            "height and width: ⌈28/3⌉ = 10",
+        ),
+        (
+            "Conv2D",
+            (1, 28, 30),
+            (8, 26, 28),
+            {"kernel_size": 3, "data_format": "channels_first"},
+            "height: (28 − 3)/1 + 1 = 26",
+        ),
+        ("Conv1D", (10, 4), (8, 4), {"kernel_size": (3,)}, "length: (10 − 3)/1 + 1 = 8"),
+        (
+            "Conv2DTranspose",
+            (7, 7, 8),
+            (14, 14, 4),
+            {"kernel_size": 3, "strides": 2, "padding": "same"},
+            "height and width: 7·2 = 14",
+        ),
+        (
+            "Conv2DTranspose",
+            (7, 7, 8),
+            (15, 15, 4),
+            {"kernel_size": 3, "strides": 2},
+            "height and width: 7·2 + 1 = 15",
+        ),
+        ("UpSampling2D", (7, 5, 8), (14, 15, 8), {"size": (2, 3)}, "height: 7·2 = 14"),
+        ("ZeroPadding2D", (7, 7, 8), (10, 9, 8), {"padding": ((1, 2), (1, 1))}, "height: 7 + 1 + 2 = 10"),
+        ("Cropping1D", (7, 8), (4, 8), {"cropping": (1, 2)}, "length: 7 − 1 − 2 = 4"),
+        ("Flatten", (5, 5, 64), (1600,), {}, "5·5·64 = 1,600 values in a row"),
+    ],
+)
+def test_the_size_of_an_output_is_worked_out(
+    kind: str, before: tuple, after: tuple, options: dict, line: str
+) -> None:
+    assert output_arithmetic(plain("x", kind, before, after, **options)[0])[0] == line
+
+
+def test_arithmetic_that_does_not_give_the_real_size_is_not_said() -> None:
+    assert output_arithmetic(plain("x", "MaxPooling2D", (28, 28, 1), (20, 20, 1), pool_size=2)[0]) == ()
+    assert (
+        output_arithmetic(plain("x", "MaxPooling2D", (None, None, 1), (None, None, 1), pool_size=2)[0]) == ()
+    )
+
+
+def test_a_concatenation_adds_up_one_axis() -> None:
+    assert remarks(siamese(), "concatenate", "output") == "axis 3: 32 + 32 = 64"
+
+
+def test_a_tied_weight_is_explained_where_it_is_used_again() -> None:
+    table = entry("embedding", "embeddings", (100, 8), "vocabulary", "features")
+    first = (Owner(path="embedding", type="Embedding"), (table,))
+    tied = again(first, "head")
+    book = ledger("m", first, (Owner(path="head", type="Head", builtin=False), tied[1]))
+    assert (
+        remarks(book, "head", "shared")
+        == "embeddings is 'embedding/embeddings' used again: 800 counted there."
+    )
