@@ -9,8 +9,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    *("accounting", "activations", "applications", "backend", "callbacks", "config", "constraints", "datasets"),
-    *("dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops", "optimizers", "random"),
+    *(
+        "accounting",
+        "activations",
+        "applications",
+        "backend",
+        "callbacks",
+        "config",
+        "constraints",
+        "datasets",
+    ),
+    *(
+        "dtype_policies",
+        "initializers",
+        "layers",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "optimizers",
+        "random",
+    ),
     *("regularizers", "report", "saving", "training", "tree", "utils"),
 )
 _NAMES = {

@@ -127,8 +127,8 @@ sparsemax = _activation(
     _sparsemax,
     """The probabilities along `axis` that lie nearest to `x`, most of them zero.
 
-    Source: Martins and Astudillo, 2016, From Softmax to Sparsemax. Keras 3.15 means the same function, but what it
-    returns sums to 1 only where a single value is left.
+    Source: Martins and Astudillo, 2016, From Softmax to Sparsemax. Keras 3.15 means the same function, but
+    what it returns sums to 1 only where a single value is left.
     """,
 )
 

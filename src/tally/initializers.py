@@ -20,8 +20,8 @@ from tally.core.variable import as_array
 class Initializer(Configured):
     """What every initializer shares. Subclass it and write `__call__(self, shape, dtype=None)`.
 
-    A subclass whose `__call__` also takes `key` must be a pure function of it: its weights are then drawn in one
-    compiled call with all others of the model. One that doesn't is called alone and may do what it likes.
+    A subclass whose `__call__` also takes `key` must be a pure function of it: its weights are then drawn in
+    one compiled call with all others of the model. One that doesn't is called alone and may do what it likes.
 
     Example:
         >>> class Halves(tally.initializers.Initializer):

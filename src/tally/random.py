@@ -1,4 +1,4 @@
-"""Random arrays; `seed` is an integer (the same each time), a `SeedGenerator` (its next ones) or None (new ones)."""
+"""Random arrays; `seed` is an integer (equal each time), a `SeedGenerator` (its next) or None (new ones)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -111,10 +111,14 @@ def test_a_layer_that_holds_its_holder_does_not_loop():
 
 def test_paths_by_place_are_the_same_for_the_same_code_built_twice():
     def build():
-        return tally.Sequential([tally.Input((4,)), layers.Dense(3), layers.Dense(2), layers.Dense(1, name="head")])
+        return tally.Sequential(
+            [tally.Input((4,)), layers.Dense(3), layers.Dense(2), layers.Dense(1, name="head")]
+        )
 
     first, second = build(), build()
     assert first.layers[0].name != second.layers[0].name
     places = [[entry.path for entry in tally.account(model).entries] for model in (first, second)]
     assert places[0] == places[1]
-    assert places[0] == [f"{place}/{name}" for place in ("dense", "dense_1", "head") for name in ("kernel", "bias")]
+    assert places[0] == [
+        f"{place}/{name}" for place in ("dense", "dense_1", "head") for name in ("kernel", "bias")
+    ]

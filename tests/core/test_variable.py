@@ -61,7 +61,9 @@ def test_when_and_in_which_order_values_are_drawn_makes_no_difference_to_the_bit
 def test_the_same_seed_gives_the_same_training_to_the_bit():
     def train():
         tally.utils.set_random_seed(3)
-        model = tally.Sequential([tally.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1)])
+        model = tally.Sequential(
+            [tally.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1)]
+        )
         model.compile("adam", "mse")
         x = np.linspace(-1, 1, 64, dtype="float32").reshape(16, 4)
         model.fit(x, x.sum(1), epochs=2, batch_size=5, verbose=0)
@@ -88,7 +90,9 @@ def test_assigning_inside_a_pure_function_goes_to_its_values_only():
 
 def test_assigning_another_shape_names_the_variable():
     variable = Variable(np.zeros((2, 3), "float32"), name="kernel")
-    with pytest.raises(ShapeError, match=r"'kernel' has shape \(2, 3\) and can't be assigned a value of shape \(3, 2\)"):
+    with pytest.raises(
+        ShapeError, match=r"'kernel' has shape \(2, 3\) and can't be assigned a value of shape \(3, 2\)"
+    ):
         variable.assign(np.zeros((3, 2)))
 
 

@@ -1,4 +1,4 @@
-"""A layer under test: what it is made with and fed, and the pair of it and its peer in Keras with equal weights."""
+"""A layer under test: what it is made with and fed, and the pair of it and its peer in Keras."""
 
 import functools
 import importlib

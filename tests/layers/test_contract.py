@@ -7,9 +7,9 @@ import jax
 import keras
 import numpy as np
 import pytest
-from layers.cases import Case, assert_close, collect
 
 import tally
+from layers.cases import Case, assert_close, collect
 
 CASES = collect()
 each_case = pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 import tally
 from tally import optimizers
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's `numpy()`
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # Keras's `numpy()`
 
 SHAPES = {"kernel": (3, 4), "bias": (4,), "cube": (2, 3, 2)}
 SCHEDULE = {
@@ -64,7 +66,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
             {"use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 3},
             {"loss_scale_factor": 8.0},
             {"gradient_accumulation_steps": 3},
-            {"gradient_accumulation_steps": 2, "learning_rate": SCHEDULE, "clipnorm": 0.3, "weight_decay": 0.1},
+            {
+                "gradient_accumulation_steps": 2,
+                "learning_rate": SCHEDULE,
+                "clipnorm": 0.3,
+                "weight_decay": 0.1,
+            },
             {"gradient_accumulation_steps": 2, "use_ema": True, "ema_overwrite_frequency": 2},
         )
     ],
@@ -74,13 +81,16 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 def variables(library: Any) -> list[Any]:
     generator = np.random.default_rng(7)
     return [
-        library.Variable(generator.normal(size=shape).astype("float32"), name=name) for name, shape in SHAPES.items()
+        library.Variable(generator.normal(size=shape).astype("float32"), name=name)
+        for name, shape in SHAPES.items()
     ]
 
 
 def gradients(steps: int = 6) -> list[list[np.ndarray]]:
     generator = np.random.default_rng(11)
-    return [[generator.normal(size=shape).astype("float32") for shape in SHAPES.values()] for _ in range(steps)]
+    return [
+        [generator.normal(size=shape).astype("float32") for shape in SHAPES.values()] for _ in range(steps)
+    ]
 
 
 def pair(name: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
@@ -112,7 +122,9 @@ def test_planned_state_has_keras_order_shapes_and_names(name: str, arguments: di
     theirs, ours = pair(name, {**arguments, "name": "optimizer"})
     theirs.build(variables(keras))
     ours.build(variables(tally))
-    assert [(v.shape, v.dtype) for v in ours.variables] == [(tuple(v.shape), v.dtype) for v in theirs.variables]
+    assert [(v.shape, v.dtype) for v in ours.variables] == [
+        (tuple(v.shape), v.dtype) for v in theirs.variables
+    ]
     if name not in ("Adafactor", "Nadam"):  # Keras gives several of their variables one name
         assert [v.path for v in ours.variables] == [v.path for v in theirs.variables]
     assert all(v.is_planned for v in ours.variables)
@@ -178,7 +190,9 @@ def test_several_optimizers_at_once_equal_those_of_keras() -> None:
     for step in gradients(4):
         theirs.apply(step, their_variables)
         ours.apply(step, our_variables)
-    for their, our in zip([*their_variables, *theirs.variables], [*our_variables, *ours.variables], strict=True):
+    for their, our in zip(
+        [*their_variables, *theirs.variables], [*our_variables, *ours.variables], strict=True
+    ):
         np.testing.assert_allclose(our.numpy(), their.numpy(), rtol=1e-5, atol=1e-6, err_msg=our.path)
 
 
@@ -208,4 +222,6 @@ def test_training_in_bfloat16_follows_keras() -> None:
         theirs.apply([gradient], [their])
         ours.apply([gradient], [our])
     assert {v.dtype for v in ours.variables[2:]} == {"bfloat16"}
-    np.testing.assert_allclose(np.asarray(our.value, "float32"), np.asarray(their.value, "float32"), rtol=1e-2)
+    np.testing.assert_allclose(
+        np.asarray(our.value, "float32"), np.asarray(their.value, "float32"), rtol=1e-2
+    )

@@ -11,6 +11,7 @@ import pytest
 import tally
 from tally import optimizers
 from tally.core.errors import ArgumentError, SavingError, ShapeError
+from tally.core.registry import custom_object_scope
 from tally.core.variable import Values, substitute
 
 
@@ -29,6 +30,10 @@ def numbers(variables: list[tally.Variable]) -> list[np.ndarray]:
     return [variable.numpy() for variable in variables]
 
 
+def scaled() -> optimizers.Optimizer:
+    return optimizers.LossScaleOptimizer(optimizers.SGD(1.0), 16.0)
+
+
 def assert_equal(ours: list[Any], expected: list[Any]) -> None:
     for our, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(np.asarray(our), np.asarray(other), rtol=1e-6, atol=1e-6)
@@ -40,7 +45,12 @@ def test_a_step_inside_a_compiled_function_equals_one_outside() -> None:
         variables = weights()
         variables[0].constraint = lambda value: jnp.clip(value, 0, 3)
         optimizer = optimizers.Adam(
-            0.1, use_ema=True, ema_overwrite_frequency=2, gradient_accumulation_steps=2, clipnorm=1, weight_decay=0.1
+            0.1,
+            use_ema=True,
+            ema_overwrite_frequency=2,
+            gradient_accumulation_steps=2,
+            clipnorm=1,
+            weight_decay=0.1,
         )
         optimizer.build(variables)
         return optimizer, variables
@@ -63,7 +73,12 @@ def test_a_step_inside_a_compiled_function_equals_one_outside() -> None:
 
 
 def test_stateless_steps_equal_stateful_ones_and_change_nothing() -> None:
-    stateful, stateless, expected, variables = optimizers.Nadam(0.1), optimizers.Nadam(0.1), weights(), weights()
+    stateful, stateless, expected, variables = (
+        optimizers.Nadam(0.1),
+        optimizers.Nadam(0.1),
+        weights(),
+        weights(),
+    )
     stateless.build(variables)
     values, state = [v.value for v in variables], [v.value for v in stateless.variables]
     for _ in range(3):
@@ -159,7 +174,7 @@ def test_the_loss_is_scaled_as_the_gradients_are_scaled_back() -> None:
 
 
 def test_a_loss_scale_is_halved_and_nothing_else_changed_by_an_infinite_gradient() -> None:
-    variables, optimizer = weights(), optimizers.LossScaleOptimizer(optimizers.SGD(1.0), 16.0)
+    variables, optimizer = weights(), scaled()
     assert optimizer.scale_loss(1.0) == 16.0
     optimizer.apply([np.full((2, 3), np.inf, "float32"), ones()[1]], variables)
     assert_equal(variables, weights())
@@ -234,11 +249,11 @@ def test_an_optax_transformation_is_used_as_it_is(transformation: optax.Gradient
     params = {variable.path: variable.value for variable in variables}
     state = transformation.init(params)
     for scale in (1.0, 2.0, 3.0):
-        gradients = dict(zip(params, map(jnp.asarray, ones(scale)), strict=True))
+        gradients = dict(zip(("kernel", "bias"), map(jnp.asarray, ones(scale)), strict=True))
         updates, state = transformation.update(gradients, state, params)
         params = optax.apply_updates(params, updates)
         optimizer.apply(ones(scale), variables)
-    assert_equal(variables, list(params.values()))
+    assert_equal(variables, [params[variable.path] for variable in variables])
 
 
 def test_the_state_of_a_transformation_is_planned_and_named_by_its_place() -> None:
@@ -305,7 +320,9 @@ def test_an_optimizer_written_for_keras_works() -> None:
 
         def build(self, variables: Any) -> None:
             super().build(variables)
-            self.moments = [self.add_variable_from_reference(reference_variable=v, name="m") for v in variables]
+            self.moments = [
+                self.add_variable_from_reference(reference_variable=v, name="m") for v in variables
+            ]
             self.total = self.add_variable(shape=(), initializer="zeros", name="total")
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -339,12 +356,12 @@ def test_get_finds_a_registered_optimizer() -> None:
     class Mine(optimizers.SGD):
         pass
 
-    with tally.saving.custom_object_scope({"Mine": Mine}):
+    with custom_object_scope({"Mine": Mine}):
         assert isinstance(optimizers.get("Mine"), Mine)
 
 
 def test_an_unknown_name_gets_the_closest_suggested() -> None:
-    with pytest.raises(ArgumentError, match="There is no optimizer 'adm'. Did you mean 'adam'?"):
+    with pytest.raises(ArgumentError, match=r"There is no optimizer 'adm'\. Did you mean 'adam'\?"):
         optimizers.get("adm")
 
 
@@ -354,7 +371,7 @@ def test_what_is_no_optimizer_is_refused() -> None:
 
 
 def test_an_unknown_argument_gets_the_closest_suggested() -> None:
-    with pytest.raises(ArgumentError, match="Adam has no argument 'beta1'. Did you mean 'beta_1'?"):
+    with pytest.raises(ArgumentError, match=r"Adam has no argument 'beta1'\. Did you mean 'beta_1'\?"):
         optimizers.Adam(beta1=0.5)  # pyright: ignore[reportCallIssue]
 
 
@@ -403,12 +420,11 @@ def test_excluding_from_decay_comes_before_building() -> None:
         (lambda: optimizers.SGD("fast"), "The learning rate can't be 'fast'"),
         (lambda: optimizers.AdamW(weight_decay=None), "needs a weight_decay"),
         (lambda: optimizers.Lion(beta_1=0.0), "above 0"),
-        (lambda: optimizers.Ftrl(l1_regularization_strength=-1.0), "l1_regularization_strength must be 0 or more"),
+        (lambda: optimizers.Ftrl(l1_regularization_strength=-1.0), "l1_.* must be 0 or more"),
         (lambda: optimizers.OptaxOptimizer(optax.sgd(0.1), weight_decay=0.1), "decays weights itself"),
-        (lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.LossScaleOptimizer(optimizers.SGD()))),
-         "can't stand inside"),
+        (lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(scaled())), "can't stand inside"),
     ],
-)  # fmt: skip
+)
 def test_arguments_out_of_range_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()

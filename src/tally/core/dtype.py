@@ -5,14 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tally.core.errors import ArgumentError, nearest
-from tally.core.registry import publish, serialize_object
+from tally.core.registry import publish
 
 _DTYPES = (
     *("float16", "float32", "float64", "bfloat16", "uint8", "uint16", "uint32", "uint64"),
     *("int8", "int16", "int32", "int64", "bool", "string", "complex64", "complex128"),
     *("float8_e4m3fn", "float8_e5m2", "int4", "uint4"),
 )
-_state: dict[str, object] = {"floatx": "float32", "epsilon": 1e-7, "data_format": "channels_last", "policy": None}
+_state: dict[str, object] = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "data_format": "channels_last",
+    "policy": None,
+}
 
 
 def standardize_dtype(dtype: object) -> str:
@@ -103,7 +108,9 @@ class DTypePolicy:
         self.name = name
         if name.startswith("mixed_"):
             if name not in ("mixed_float16", "mixed_bfloat16"):
-                raise ArgumentError(f"There is no dtype policy '{name}'.", do="use mixed_bfloat16 or mixed_float16")
+                raise ArgumentError(
+                    f"There is no dtype policy '{name}'.", do="use mixed_bfloat16 or mixed_float16"
+                )
             self.variable_dtype, self.compute_dtype = "float32", name.removeprefix("mixed_")
         else:
             self.variable_dtype = self.compute_dtype = standardize_dtype(name)
@@ -116,10 +123,6 @@ class DTypePolicy:
     def from_config(cls, config: dict[str, str]) -> "DTypePolicy":
         """Make a policy from its name."""
         return cls(config["name"])
-
-    def serialize_as_keras(self) -> dict:
-        """The form a configuration holds."""
-        return serialize_object(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DTypePolicy) and other.name == self.name
@@ -160,4 +163,6 @@ def get_policy(identifier: object) -> DTypePolicy:
 
 def result_dtype(*dtypes: object) -> str:
     """The dtype JAX promotes these to, as a name."""
-    return jnp.result_type(*(np.dtype(d) if isinstance(d, str) and d != "bfloat16" else d for d in dtypes)).name  # type: ignore[arg-type]
+    return jnp.result_type(
+        *(np.dtype(d) if isinstance(d, str) and d != "bfloat16" else d for d in dtypes)
+    ).name  # type: ignore[arg-type]

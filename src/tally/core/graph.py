@@ -38,7 +38,9 @@ class Graph:
         """The operations that are layers, inputs first, in the order Keras lists them."""
         return [operation for operation in self.operations if isinstance(operation, Layer)]
 
-    def run(self, arrays: list[Any], apply: Callable[[Node, tuple[Any, ...], dict[str, Any]], Any] | None = None) -> Any:
+    def run(
+        self, arrays: list[Any], apply: Callable[[Node, tuple[Any, ...], dict[str, Any]], Any] | None = None
+    ) -> Any:
         """Compute the outputs for arrays that stand for the inputs.
 
         Args:

@@ -16,8 +16,6 @@ from tally.core.registry import Configured
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tally.core.variable import Variable
-
 
 class Key(NamedTuple):
     """A random key that has not been made yet: the global seed and how many were drawn before it."""
@@ -118,7 +116,10 @@ class SeedGenerator(Configured):
         self.seed = seed
         self._initial_seed = start
         self.state: Variable = Variable(
-            np.array([start % 2**32, 0], dtype="uint32"), dtype="uint32", trainable=False, name="seed_generator_state"
+            np.array([start % 2**32, 0], dtype="uint32"),
+            dtype="uint32",
+            trainable=False,
+            name="seed_generator_state",
         )
         self.state.is_seed = True
 

@@ -148,7 +148,9 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
 
 def get_registered_name(thing: Any) -> str:
     """The name a class or function is stored under."""
-    return vars(thing).get("_registered_name", thing.__name__) if hasattr(thing, "__dict__") else thing.__name__
+    return (
+        vars(thing).get("_registered_name", thing.__name__) if hasattr(thing, "__dict__") else thing.__name__
+    )
 
 
 @contextmanager
@@ -210,17 +212,21 @@ def serialize(value: Any) -> Any:
     if isinstance(value, np.dtype) or (inspect.isclass(value) and issubclass(value, np.generic)):
         return np.dtype(value).name
     if isinstance(value, (np.ndarray, jax.Array)):
-        return {"class_name": "__numpy__", "config": {"value": np.asarray(value).tolist(), "dtype": str(value.dtype)}}
+        return {
+            "class_name": "__numpy__",
+            "config": {"value": np.asarray(value).tolist(), "dtype": str(value.dtype)},
+        }
     if isinstance(value, bytes):
         return {"class_name": "__bytes__", "config": {"value": value.decode("latin-1")}}
     if isinstance(value, slice):
-        return {"class_name": "__slice__", "config": {"start": value.start, "stop": value.stop, "step": value.step}}
-    if hasattr(value, "serialize_as_keras"):
-        return value.serialize_as_keras()
-    if hasattr(value, "get_config") and not inspect.isclass(value):
-        return serialize_object(value)
+        return {
+            "class_name": "__slice__",
+            "config": {"start": value.start, "stop": value.stop, "step": value.step},
+        }
     if inspect.isfunction(value) or inspect.isbuiltin(value) or inspect.isclass(value):
         return _serialize_function(value)
+    if hasattr(value, "get_config"):
+        return serialize_object(value)
     raise SavingError(
         f"A {type(value).__name__} can't be written into a configuration.",
         do="give its class a get_config method, or override the layer's get_config and from_config",
@@ -239,7 +245,9 @@ def serialize_object(thing: Any) -> dict[str, Any]:
         "module": _keras_module(cls) if ours else None,
         "class_name": cls.__name__,
         "config": thing.get_config(),
-        "registered_name": None if ours and not vars(cls).get("_registered_name") else get_registered_name(cls),
+        "registered_name": None
+        if ours and not vars(cls).get("_registered_name")
+        else get_registered_name(cls),
     }
     build_config = getattr(thing, "get_build_config", lambda: None)()
     if build_config:
@@ -268,7 +276,9 @@ def _serialize_function(function: Any) -> Any:
 _serializers: dict[str, Callable[[Any], Any]] = {}
 
 
-def define_form(name: str, *, write: Callable[[Any], Any] | None = None, read: Callable[[dict], Any] | None = None) -> None:
+def define_form(
+    name: str, *, write: Callable[[Any], Any] | None = None, read: Callable[[dict], Any] | None = None
+) -> None:
     """Teach configurations a form of their own, for instance lambdas: how it is written, how it is read."""
     if write is not None:
         _serializers[name] = write
@@ -302,7 +312,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return _deserializers[name](config)
     if name == "function":
         return find(config.get("module"), inner, config.get("registered_name"))
-    thing = find(config.get("module"), name, config.get("registered_name"))
+    thing: Any = find(config.get("module"), name, config.get("registered_name"))
     if not inspect.isclass(thing):
         return thing
     made = thing.from_config(inner)

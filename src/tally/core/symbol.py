@@ -42,7 +42,12 @@ class KerasTensor:
     __array_priority__ = 200
 
     def __init__(
-        self, shape: Sequence[Any], dtype: Any = "float32", name: str | None = None, node: Any = None, index: int = 0
+        self,
+        shape: Sequence[Any],
+        dtype: Any = "float32",
+        name: str | None = None,
+        node: Any = None,
+        index: int = 0,
     ) -> None:
         words = ("batch", *_SIDES.get(len(shape), tuple(f"axis{i}_" for i in range(1, len(shape)))))
         self.symbolic_shape: tuple[Any, ...] = tuple(
@@ -189,7 +194,9 @@ def _evaluate_with_fallbacks(evaluate: Callable[..., Any], unknown: list[Any]) -
             pass
     try:
         probes = [
-            evaluate(lambda size, n=n, m=m: size if not is_symbolic_dim(size) else n if str(size) == "batch" else m)
+            evaluate(
+                lambda size, n=n, m=m: size if not is_symbolic_dim(size) else n if str(size) == "batch" else m
+            )
             for n, m in ((6, 64), (10, 96))
         ]
     except Exception:

@@ -146,6 +146,7 @@ __all__ = [
     "ZeroPadding3D",
 ]
 from tally.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from tally.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention, MultiHeadAttention
 from tally.layers.basic import Identity, Input, InputLayer, Lambda, Masking
 from tally.layers.merging import (
     Add,
@@ -183,4 +184,8 @@ from tally.layers.regularization import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from tally.layers.wrapper import Wrapper
+from tally.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
+from tally.layers.recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
+from tally.layers.wrapper import Bidirectional, TimeDistributed, Wrapper
+
+GroupQueryAttention = GroupedQueryAttention

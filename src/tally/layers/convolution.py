@@ -368,10 +368,9 @@ class _ConvTranspose(_Sliding):
         )
         self._refuse_strided_holes()
         if output_padding is not None:
-            settle(
-                self, output_padding=read_sides(self, "output_padding", output_padding, self.rank, least=0)
-            )
-            if any(extra >= stride for extra, stride in zip(self.output_padding, self.strides, strict=True)):
+            output_padding = read_sides(self, "output_padding", output_padding, self.rank, least=0)
+            settle(self, output_padding=output_padding)
+            if any(extra >= stride for extra, stride in zip(output_padding, self.strides, strict=True)):
                 raise refuse(
                     self,
                     f"can't have output_padding={self.output_padding} with strides={self.strides}.",
@@ -406,10 +405,10 @@ class _ConvTranspose(_Sliding):
     def _borders(self, side: int) -> tuple[int, int]:
         """Zeros before and after a side, so that the output has the size Keras gives it.
 
-        A side of size n becomes n·stride with padding "same", and n·stride + max(span − stride, 0) with "valid",
-        where span is the width of the dilated kernel. With output_padding it becomes
-        (n − 1)·stride + span + output_padding for "valid", and (n − 1)·stride + span modulo 2 + output_padding
-        for "same".
+        A side of size n becomes n·stride with padding "same", and n·stride + max(span − stride, 0) with
+        "valid", where span is the width of the dilated kernel. With output_padding it becomes
+        (n − 1)·stride + span + output_padding for "valid", and for "same"
+        (n − 1)·stride + span modulo 2 + output_padding.
         """
         stride = self.strides[side]
         span = self.dilation_rate[side] * (self.kernel_size[side] - 1) + 1
@@ -453,7 +452,7 @@ class Conv1DTranspose(_ConvTranspose):
 class Conv2DTranspose(_ConvTranspose):
     """Enlarges an image: what a strided `Conv2D` does to its gradient, done to its input.
 
-    The arguments are those of `Conv1DTranspose`, with one number or two (height, width) where a side is meant.
+    The arguments are those of `Conv1DTranspose`; where a side is meant, one number or two (height, width).
 
     Shapes:
         input: (batch, height, width, input channels)
@@ -463,14 +462,17 @@ class Conv2DTranspose(_ConvTranspose):
         >>> tally.layers.Conv2DTranspose(8, 3, strides=2, padding="same")(tally.Input((7, 7, 16))).shape
         (None, 14, 14, 8)
 
-    Source: Dumoulin and Visin, "A guide to convolution arithmetic", 2016; equal to `keras.layers.Conv2DTranspose`.
+    Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016; equal to
+    `keras.layers.Conv2DTranspose`.
     """
 
     rank = 2
 
 
 class Conv3DTranspose(_ConvTranspose):
-    """Enlarges a volume; the arguments are those of `Conv2DTranspose`, with `data_format` before `output_padding`.
+    """Enlarges a volume.
+
+    The arguments are those of `Conv2DTranspose`, with `data_format` before `output_padding`.
 
     Shapes:
         input: (batch, depth, height, width, input channels)

@@ -100,8 +100,8 @@ class Dense(_Adaptable):
             raise refuse_shape(
                 self,
                 f"can't be built for {tuple(input_shape)}: the last axis is unknown.",
-                do="give Input a size there, for instance Input((28, 28, 1)); after images of any size, replace "
-                "Flatten by GlobalAveragePooling2D",
+                do="give Input a size there, for instance Input((28, 28, 1)); after images of any size, "
+                "replace Flatten by GlobalAveragePooling2D",
             )
         self.kernel: Variable = plan_weight(self, "kernel", (features, self.units), ("features", "units"))
         self.bias = plan_weight(self, "bias", (self.units,), ("units",)) if self.use_bias else None
@@ -114,13 +114,19 @@ class Dense(_Adaptable):
         return self.activation(outputs if self.bias is None else outputs + self.bias.value)
 
 
+_EQUATION = re.compile(
+    r"(?P<before>\.{3})?[A-Za-z]+(?P<after>\.{3})?,[A-Za-z]+->(?(before)\.{3})[A-Za-z]+(?(after)\.{3})"
+)
+"""`input,kernel->output`, with dots at the same end of input and output or nowhere."""
+
+
 class EinsumDense(_Adaptable):
     """Multiplies by a kernel along the axes that an equation names.
 
     Args:
-        equation: `"input,kernel->output"` in letters, one for each axis, such as `"abc,cd->abd"`; `...` before the
-            input and the output, or after both, stands for axes that stay as they are.
-        output_shape: Sizes of the output's axes without the batch and without `...`; None where the input says.
+        equation: `"input,kernel->output"` in letters, one for each axis, as `"abc,cd->abd"`; `...` before
+            the input and the output, or after both, stands for axes that stay as they are.
+        output_shape: Sizes of the output's axes without the batch and `...`; None where the input says.
         activation: Function applied to the result.
         bias_axes: Letters of the output axes that have a bias; None for no bias.
         kernel_initializer, bias_initializer: What the weights start from.
@@ -136,7 +142,8 @@ class EinsumDense(_Adaptable):
         ShapeError: The input doesn't fit the equation.
 
     Example:
-        >>> tally.layers.EinsumDense("abc,cde->abde", (None, 8, 16), bias_axes="de")(tally.Input((10, 32))).shape
+        >>> heads = tally.layers.EinsumDense("abc,cde->abde", (None, 8, 16), bias_axes="de")
+        >>> heads(tally.Input((10, 32))).shape
         (None, 10, 8, 16)
 
     Source: Equal to `keras.layers.EinsumDense`.
@@ -184,8 +191,7 @@ class EinsumDense(_Adaptable):
 
     def _read_equation(self) -> tuple[str, str, str]:
         """The letters of input, kernel and output, dots included."""
-        form = r"(?P<before>\.{3})?([A-Za-z]+)(?P<after>\.{3})?,([A-Za-z]+)->(?(before)\.{3})([A-Za-z]+)(?(after)\.{3})"
-        if not re.fullmatch(form, self.equation):
+        if not _EQUATION.fullmatch(self.equation):
             forms = "write it like 'abc,cd->abd', '...a,ab->...b' or 'ab...,bc->ac...'"
             raise refuse(self, f"can't read equation='{self.equation}'.", forms)
         inputs, kernel, outputs = re.split(",|->", self.equation)
@@ -218,8 +224,8 @@ class EinsumDense(_Adaptable):
         if len(sized) != len(self.partial_output_shape):
             raise refuse(
                 self,
-                f"names the output axes '{sized}' besides the batch in '{self.equation}', but has output_shape="
-                f"{self.partial_output_shape}.",
+                f"names the output axes '{sized}' besides the batch in '{self.equation}', but has "
+                f"output_shape={self.partial_output_shape}.",
                 f"give {len(sized)} sizes",
             )
         for letter, size in zip(sized, self.partial_output_shape, strict=True):

@@ -37,7 +37,7 @@ class Embedding(_Adaptable):
         >>> tally.layers.Embedding(1000, 64)(tally.Input((10,))).shape
         (None, 10, 64)
 
-    Source: Equal to `keras.layers.Embedding` on JAX, where a token that isn't in the table gives a vector of NaN.
+    Source: Equal to `keras.layers.Embedding` on JAX: a token that isn't in the table gives a vector of NaN.
     """
 
     adapted = "embeddings"

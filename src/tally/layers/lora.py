@@ -83,7 +83,7 @@ class _Adaptable(Layer):
     def _adapted_value(self) -> jax.Array:
         """The weight the layer computes with."""
         value = getattr(self, self.adapted).value
-        if not self.lora_enabled:
+        if self.lora_rank is None or self.lora_alpha is None or not self.lora_enabled:
             return value
         a, b = (getattr(self, f"lora_{self.adapted}_{part}").value for part in "ab")
         return value + (self.lora_alpha / self.lora_rank * (a @ b)).astype(value.dtype)

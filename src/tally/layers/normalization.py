@@ -416,7 +416,7 @@ class SpectralNormalization(Wrapper):
     def build(self, input_shape: Shape) -> None:
         """Build the layer, and make the estimate's vector `vector_u`."""
         super().build(input_shape)
-        kernel = self._kernel
+        self.kernel = kernel = self._find_kernel()
         self.input_spec = InputSpec(min_ndim=1, axes={-1: input_shape[-1]})
         self.vector_u = self.add_weight(
             name="vector_u",
@@ -427,8 +427,7 @@ class SpectralNormalization(Wrapper):
             axes=("", kernel.axes[-1]),
         )
 
-    @property
-    def _kernel(self) -> Variable:
+    def _find_kernel(self) -> Variable:
         for name in ("kernel", "embeddings"):
             if isinstance(getattr(self.layer, name, None), Variable):
                 return getattr(self.layer, name)
@@ -446,7 +445,7 @@ class SpectralNormalization(Wrapper):
         return self.layer(inputs).astype(inputs.dtype)
 
     def _normalize(self) -> None:
-        kernel, u = self._kernel.raw, self.vector_u.raw
+        kernel, u = self.kernel.raw, self.vector_u.raw
         matrix = kernel.reshape(-1, kernel.shape[-1])
         v = u
         for _ in range(self.power_iterations):
@@ -456,7 +455,7 @@ class SpectralNormalization(Wrapper):
         largest = (v @ matrix @ u.T)[0, 0]
         zero = jnp.all(kernel == 0)
         self.vector_u.assign(jnp.where(zero, self.vector_u.raw, u))
-        self._kernel.assign(jnp.where(zero, kernel, kernel / jnp.where(zero, 1, largest)))
+        self.kernel.assign(jnp.where(zero, kernel, kernel / jnp.where(zero, 1, largest)))
 
 
 def _unit(x: jax.Array) -> jax.Array:

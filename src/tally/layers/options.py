@@ -79,9 +79,15 @@ def resolve_options(layer: Layer, **options: Any) -> None:
     """Turn `kernel_initializer="he_normal"` and the like into objects, as attributes of the layer.
 
     The last part of an option's name says its family: initializer, regularizer, constraint or activation.
+
+    Raises:
+        ArgumentError: A name is not known in its family.
     """
     for name, value in options.items():
-        setattr(layer, name, resolve(f"{name.rpartition('_')[2]}s", value))
+        try:
+            setattr(layer, name, resolve(f"{name.rpartition('_')[2]}s", value))
+        except ArgumentError as error:
+            raise refuse(layer, f"can't have {name}={value!r}: {error.what}", error.do) from None
 
 
 def plan_weight(

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from tally.core.registry import publish
-from tally.layers.options import read_sides, read_word, refuse_shape, settle
-from tally.layers.spatial import SIDES, _Spatial
+from tally.layers.options import read_sides, read_word, settle
+from tally.layers.spatial import _Spatial
 
 
 def _pool(
@@ -337,9 +337,6 @@ class _AdaptivePooling(_Spatial):
         """Reduce one side after the other."""
         for axis, windows in enumerate(self.output_size, self.first_side):
             size = inputs.shape[axis]
-            if not isinstance(size, int):
-                side = SIDES[self.rank][axis - self.first_side]
-                raise refuse_shape(self, f"needs to know the {side}: its windows depend on it.", inputs)
             bounds = [(i * size // windows, -(-(i + 1) * size // windows)) for i in range(windows)]
             parts = [lax.slice_in_dim(inputs, start, end, axis=axis) for start, end in bounds]
             reduced = [type(self).reduce(part, axis=axis, keepdims=True) for part in parts]

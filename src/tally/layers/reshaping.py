@@ -18,8 +18,8 @@ class Flatten(Layer):
     """Puts all values of an example in a row.
 
     Args:
-        data_format: `"channels_last"`, or `"channels_first"` to move the channels to the end first, so that both
-            layouts give the same row.
+        data_format: `"channels_last"`, or `"channels_first"` to move the channels to the end first, so that
+            both layouts give the same row.
         **kwargs: What every layer takes.
 
     Shapes:

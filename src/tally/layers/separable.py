@@ -110,7 +110,7 @@ class DepthwiseConv1D(_DepthwiseConv):
 class DepthwiseConv2D(_DepthwiseConv):
     """Slides `depth_multiplier` kernels over each channel of an image on its own.
 
-    The arguments are those of `DepthwiseConv1D`, with one number or two (height, width) where a side is meant.
+    The arguments are those of `DepthwiseConv1D`; where a side is meant, one number or two (height, width).
 
     Shapes:
         input: (batch, height, width, input channels)
@@ -127,7 +127,7 @@ class DepthwiseConv2D(_DepthwiseConv):
 
 
 class _SeparableConv(_Sliding):
-    """What separable convolutions share: a depthwise convolution, then one of size 1 that mixes the channels."""
+    """What separable convolutions share: a depthwise convolution, then one that mixes the channels."""
 
     filters: int
     depth_multiplier: int
@@ -232,11 +232,11 @@ class SeparableConv1D(_SeparableConv):
         activation: Function applied to the result.
         use_bias: Whether to add one number per filter.
         depthwise_initializer, pointwise_initializer, bias_initializer: What the weights start from.
-        depthwise_regularizer, pointwise_regularizer, bias_regularizer: Functions of the weights that are added
-            to the loss.
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer: Functions of the weights that are
+            added to the loss.
         activity_regularizer: Function of the output that is added to the loss.
-        depthwise_constraint, pointwise_constraint, bias_constraint: Functions applied to the weights after each
-            update.
+        depthwise_constraint, pointwise_constraint, bias_constraint: Functions applied to the weights after
+            each update.
         **kwargs: What every layer takes: `name`, `dtype`, `trainable`.
 
     Shapes:
@@ -252,7 +252,7 @@ class SeparableConv1D(_SeparableConv):
 class SeparableConv2D(_SeparableConv):
     """Slides a kernel over each channel of an image, then mixes the channels into `filters`.
 
-    The arguments are those of `SeparableConv1D`, with one number or two (height, width) where a side is meant.
+    The arguments are those of `SeparableConv1D`; where a side is meant, one number or two (height, width).
 
     Shapes:
         input: (batch, height, width, input channels)

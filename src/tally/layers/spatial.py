@@ -59,12 +59,12 @@ class _Spatial(Layer):
             span = distance * (window - 1) + 1
             if isinstance(size, int) and size < span:
                 spread = "" if distance == 1 else f", spread to {span} by dilation_rate={distance},"
+                steps = f"({size} − {span})" if stride == 1 else f"⌊({size} − {span})/{stride}⌋"
                 positions = str((size - span) // stride + 1).replace("-", "−")
                 raise refuse_shape(
                     self,
                     f"slides a {what} of {side} {window}{spread} over an input of {side} {size}: "
-                    f"({size} − {span})/{stride} + 1 = {positions} positions.",
+                    f"{steps} + 1 = {positions} positions.",
                     x,
-                    f"set padding='same', make the {what} smaller, or let the layers before it keep more of the "
-                    f"{side}",
+                    f"set padding='same', make the {what} smaller, or keep more of the {side} before it",
                 )

@@ -1,5 +1,6 @@
 """What every loss shares: bringing labels and predictions together, weighting, masking and reducing."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -26,8 +27,8 @@ class Loss(Configured):
 
     Args:
         name: Name in logs; the class's name by default.
-        reduction: `"sum_over_batch_size"` or `"mean"` (the mean over all values), `"mean_with_sample_weight"` (their sum
-            over the sum of the weights), `"sum"`, or `"none"` or None (the values as they are).
+        reduction: `"sum_over_batch_size"` or `"mean"` (the mean over all values), `"mean_with_sample_weight"` (their
+            sum over the sum of the weights), `"sum"`, or `"none"` or None (the values as they are).
         dtype: Dtype the loss is computed in; `floatx()` by default.
 
     Raises:
@@ -156,10 +157,10 @@ class _Optionless(LossFunctionWrapper):
 
 def function_config(function: Any) -> Any:
     """The form that Keras reads a function argument from."""
-    form = serialize(function)
-    if not isinstance(form, str):
-        return form
-    return {"module": "builtins", "class_name": "function", "config": form, "registered_name": "function"}
+    if not inspect.isfunction(function) or not function.__module__.startswith("tally."):
+        return serialize(function)
+    name = function.__name__
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
 def standardize_reduction(reduction: str | None) -> str:
@@ -194,14 +195,14 @@ def prepare(y_true: Any, y_pred: Any, who: str) -> tuple[jax.Array, jax.Array]:
     """Labels and predictions as floating arrays of one dtype and of shapes that go together.
 
     Args:
-        y_true: Labels of the predictions' shape; a last axis of size 1 may be missing on either side, and an axis of size 1
-            stands for any size.
+        y_true: Labels of the predictions' shape; a last axis of size 1 may be missing on either side, and an axis of
+            size 1 stands for any size.
         y_pred: Predictions.
         who: The function they were given to, for the error.
 
     Raises:
-        ShapeError: The shapes don't go together. Labels of shape (10,) and predictions of shape (10, 10) don't either, though
-            they could be broadcast: that is a mistake far more often than a wish.
+        ShapeError: The shapes don't go together. Labels of shape (10,) and predictions of shape (10, 10) don't either,
+            though they could be broadcast: that is a mistake far more often than a wish.
     """
     y_pred = as_array(y_pred)
     if not is_floating(y_pred.dtype):
@@ -212,7 +213,8 @@ def prepare(y_true: Any, y_pred: Any, who: str) -> tuple[jax.Array, jax.Array]:
         same_rank and all(a == b or 1 in (a, b) for a, b in zip(y_true.shape, y_pred.shape, strict=True))
     ):
         raise ShapeError(
-            f"{who} takes labels of the predictions' shape {y_pred.shape}, but was given labels of shape {y_true.shape}.",
+            f"{who} takes labels of the predictions' shape {y_pred.shape}, but was given labels of shape "
+            f"{y_true.shape}.",
             where=called_with(y_true, y_pred),
             do=f"give labels of shape {y_pred.shape}, or end the model in a layer whose output is {y_true.shape}",
         )
@@ -271,8 +273,8 @@ def merge_mask(sample_weight: Any, mask: Any, dtype: Any, *, rescale: bool) -> j
         sample_weight: Weights, or None for all ones.
         mask: True where a position counts, or None where all do.
         dtype: Dtype of the result.
-        rescale: Whether the kept positions share the weight of those left out, so that a mean over all positions is the mean
-            over the kept ones.
+        rescale: Whether the kept positions share the weight of those left out, so that a mean over all positions is
+            the mean over the kept ones.
     """
     weights = None if sample_weight is None else as_array(sample_weight, dtype)
     if mask is None:
@@ -302,5 +304,6 @@ def reduce_values(values: jax.Array, sample_weight: Any, mask: Any, reduction: s
     total = values.sum()
     if reduction == "sum":
         return total
-    by_weight = reduction == "mean_with_sample_weight" and weights is not None
-    return safe_divide(total, weights.sum() if by_weight else jnp.asarray(values.size, values.dtype))
+    if reduction == "mean_with_sample_weight" and weights is not None:
+        return safe_divide(total, weights.sum())
+    return safe_divide(total, jnp.asarray(values.size, values.dtype))

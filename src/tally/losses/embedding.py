@@ -24,7 +24,8 @@ def circle(
     Args:
         y_true: Class numbers, (batch,).
         y_pred: Embeddings of length 1, (batch, features).
-        ref_labels, ref_embeddings: What to compare with; the batch itself by default.
+        ref_labels: Class numbers of what to compare with; the batch's own by default.
+        ref_embeddings: What to compare with; the batch itself by default.
         remove_diagonal: Whether a sample is left out of its own references.
         gamma: How steep the loss is.
         margin: How far the classes are to be apart.

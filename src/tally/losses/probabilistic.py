@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from tally.core.dtype import epsilon, floatx, is_floating
 from tally.core.errors import ArgumentError, ShapeError
@@ -171,12 +172,13 @@ def check_class_numbers(labels: Any, classes: int) -> None:
     Raises:
         ArgumentError: One is not, or is negative.
     """
-    if isinstance(labels, jax.core.Tracer) or not labels.size:
+    if isinstance(labels, Tracer) or not labels.size:
         return
     lowest, highest = int(np.min(labels)), int(np.max(labels))
     if lowest < 0 or highest >= classes:
         raise ArgumentError(
-            f"Class numbers run from 0 to {classes - 1} for {classes} classes, but the labels run from {lowest} to {highest}.",
+            f"Class numbers run from 0 to {classes - 1} for {classes} classes, but the labels run from {lowest} to "
+            f"{highest}.",
             do=_class_advice(lowest, highest, classes),
         )
 
@@ -251,17 +253,23 @@ def _sparse_pair(y_true: Any, y_pred: Any, axis: int, who: str) -> tuple[jax.Arr
         y_true = jnp.squeeze(y_true, axis)
     place = axis % max(y_pred.ndim, 1)
     wanted = (*y_pred.shape[:place], *y_pred.shape[place + 1 :])
-    if y_true.shape != wanted:
-        is_one_hot = y_true.shape == y_pred.shape
+    if y_true.shape == wanted:
+        return y_true.astype("int32"), y_pred
+    told = f"{who} takes class numbers of shape {wanted}, but was given labels of shape {y_true.shape}"
+    where = called_with(y_true, y_pred)
+    if y_true.shape == y_pred.shape:
         raise ShapeError(
-            f"{who} takes class numbers of shape {wanted}, but was given labels of shape {y_true.shape}"
-            + (", which look one-hot." if is_one_hot else "."),
-            where=called_with(y_true, y_pred),
-            do=f"use {who.removeprefix('sparse_')} for one-hot labels, or make them class numbers: labels.argmax(axis={axis})"
-            if is_one_hot
-            else f"give one class number for each prediction, or predictions of shape {(*y_true.shape, y_pred.shape[axis])}",
+            f"{told}, which look one-hot.",
+            where=where,
+            do=f"use {who.removeprefix('sparse_')} for one-hot labels, or make them class numbers: "
+            f"labels.argmax(axis={axis})",
         )
-    return y_true.astype("int32"), y_pred
+    outputs = (*y_true.shape, y_pred.shape[axis])
+    raise ShapeError(
+        f"{told}.",
+        where=where,
+        do=f"give one class number for each prediction, or predictions of shape {outputs}",
+    )
 
 
 def _floating(y_pred: Any) -> jax.Array:
@@ -381,6 +389,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         reduction, name, dtype: As `Loss` takes them.
     Shapes:
         y_true, y_pred: (batch, ..., classes)
+
     Raises:
         ShapeError: Labels are class numbers, or of other classes than the predictions.
 
@@ -444,6 +453,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     Shapes:
         y_true: (batch, ...), class numbers from 0
         y_pred: (batch, ..., classes)
+
     Raises:
         ShapeError: Labels are one-hot, or don't have the predictions' shape.
 

@@ -27,8 +27,8 @@ class AUC(_Outcomes):
 
     Args:
         num_thresholds: How many thresholds from 0 to 1 draw the curve; more come closer to the true area.
-        curve: `"ROC"` (true against false positive rate), `"PR"` (precision against recall) or `"PRGAIN"` (their gains over
-            always saying true).
+        curve: `"ROC"` (true against false positive rate), `"PR"` (precision against recall) or `"PRGAIN"` (their gains
+            over always saying true).
         summation_method: The height of a strip between two points: `"interpolation"`, `"majoring"` or `"minoring"`.
         name, dtype: As `Metric` takes them.
         thresholds: Thresholds between 0 and 1 instead of evenly spaced ones.
@@ -92,7 +92,8 @@ class AUC(_Outcomes):
         """
         if self.multi_label and len(y_pred_shape) != 2:
             raise ShapeError(
-                f"AUC '{self.name}' with multi_label takes predictions of shape (batch, labels), but was given {tuple(y_pred_shape)}.",
+                f"AUC '{self.name}' with multi_label takes predictions of shape (batch, labels), but was given "
+                f"{tuple(y_pred_shape)}.",
                 do="flatten all but the batch axis, or leave multi_label out",
             )
         self.add_counters(*y_pred_shape[1:] if self.multi_label else ())

@@ -20,8 +20,8 @@ from tally.losses.base import Loss, function_config, merge_mask, safe_divide, sp
 class Metric(Configured):
     """A figure collected over batches.
 
-    Override `update_state` and `result`. What `update_state` changes must be variables made with `add_variable`, and it must
-    change them through `assign`, so that a training step can run it inside a compiled function.
+    Override `update_state` and `result`. What `update_state` changes must be variables made with `add_variable`, and it
+    must change them through `assign`, so that a training step can run it inside a compiled function.
 
     Args:
         dtype: Dtype it is computed in; `floatx()` by default.
@@ -33,7 +33,7 @@ class Metric(Configured):
         ...         super().__init__(name=name, **kwargs)
         ...         self.largest = self.add_variable((), "zeros", name="largest")
         ...     def update_state(self, y_true, y_pred, sample_weight=None):
-        ...         self.largest.assign(jnp.maximum(self.largest, jnp.max(y_pred)))
+        ...         self.largest.assign(jnp.maximum(self.largest.value, jnp.max(y_pred)))
         ...     def result(self):
         ...         return self.largest.value
         >>> float(Largest()(None, np.array([1.0, 3.0])))

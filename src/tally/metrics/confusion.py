@@ -68,6 +68,10 @@ class _Outcomes(Metric):
     top_k: int | None = None
     class_id: int | None = None
     thresholds: list[float]
+    true_positives: Variable
+    false_positives: Variable
+    true_negatives: Variable
+    false_negatives: Variable
 
     def add_counters(self, *labels: int) -> None:
         """Make one variable per kept outcome, with one number per threshold (and per label)."""
@@ -118,8 +122,8 @@ class _Outcomes(Metric):
     def _column(self, x: jax.Array) -> jax.Array:
         if x.ndim < 2:
             raise ShapeError(
-                f"{type(self).__name__} '{self.name}' looks at class {self.class_id}, but was given predictions of shape "
-                f"{x.shape}, without an axis of classes.",
+                f"{type(self).__name__} '{self.name}' looks at class {self.class_id}, but was given predictions of "
+                f"shape {x.shape}, without an axis of classes.",
                 do="give predictions of shape (batch, classes), or leave class_id out",
             )
         return x[..., self.class_id]
@@ -138,14 +142,14 @@ def _listed(thresholds: float | Sequence[float] | None, default: float) -> list[
     """
     if thresholds is None:
         return [default]
-    listed = list(thresholds) if isinstance(thresholds, (Sequence, np.ndarray)) else [thresholds]
-    wrong = [threshold for threshold in listed if threshold is None or not 0 <= threshold <= 1]
+    given = thresholds if isinstance(thresholds, (Sequence, np.ndarray)) else [thresholds]
+    wrong = [threshold for threshold in given if threshold is None or not 0 <= threshold <= 1]
     if wrong:
         raise ArgumentError(
             f"Thresholds lie between 0 and 1, but {wrong} was given.",
             do="apply a sigmoid to logits and compare with that",
         )
-    return listed
+    return [float(threshold) for threshold in given]
 
 
 class _Count(_Outcomes):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from tally.core.dtype import epsilon
 from tally.core.errors import ArgumentError, ShapeError
-from tally.core.variable import as_array
+from tally.core.variable import Variable, as_array
 from tally.losses.base import called_with
 from tally.metrics.base import Metric
 
@@ -18,8 +18,8 @@ class FBetaScore(Metric):
     """The weighted harmonic mean of precision and recall, per class.
 
     Args:
-        average: None for one score per class, `"micro"` for that of all classes counted together, `"macro"` for their mean,
-            `"weighted"` for their mean weighted by how often each class is labelled.
+        average: None for one score per class, `"micro"` for that of all classes counted together, `"macro"` for their
+            mean, `"weighted"` for their mean weighted by how often each class is labelled.
         beta: How much more recall counts than precision.
         threshold: Predictions above it are true; None makes the highest of a sample true.
         name, dtype: As `Metric` takes them.
@@ -33,6 +33,10 @@ class FBetaScore(Metric):
     """
 
     direction = "up"
+    true_positives: Variable
+    false_positives: Variable
+    false_negatives: Variable
+    intermediate_weights: Variable
 
     def __init__(
         self,

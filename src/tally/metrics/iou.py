@@ -55,8 +55,8 @@ class IoU(Metric):
         super().__init__(dtype or "int32", name)
         if max(target_class_ids) >= num_classes:
             raise ArgumentError(
-                f"{type(self).__name__} is to look at class {max(target_class_ids)}, but there are {num_classes} classes, "
-                f"0 to {num_classes - 1}.",
+                f"{type(self).__name__} is to look at class {max(target_class_ids)}, but there are {num_classes} "
+                f"classes, 0 to {num_classes - 1}.",
                 do="name target classes below num_classes",
             )
         self.num_classes, self.target_class_ids = num_classes, list(target_class_ids)
@@ -97,8 +97,8 @@ class IoU(Metric):
         weights = as_array(1 if sample_weight is None else sample_weight)
         if is_floating(weights.dtype) and not is_floating(self.dtype):
             warnings.warn(
-                f"{type(self).__name__} '{self.name}' counts in {self.dtype}, so the fractions of the sample weights are "
-                "cut off. Make it with dtype='float32'.",
+                f"{type(self).__name__} '{self.name}' counts in {self.dtype}, so the fractions of the sample weights "
+                "are cut off. Make it with dtype='float32'.",
                 stacklevel=3,
             )
         return jnp.broadcast_to(weights.astype(self.dtype).ravel(), shape)

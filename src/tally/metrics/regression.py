@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from tally.core.dtype import epsilon
 from tally.core.errors import ArgumentError, ShapeError
-from tally.core.variable import as_array
+from tally.core.variable import Variable, as_array
 from tally.losses.base import prepare, safe_divide, spread
 from tally.metrics.base import Mean, MeanMetricWrapper, Metric
 
@@ -98,10 +98,10 @@ class R2Score(Metric):
     """Coefficient of determination: the share of the labels' variance that predictions explain.
 
     Args:
-        class_aggregation: How outputs become one number: `"uniform_average"`, `"variance_weighted_average"`, or None for
-            one number per output.
-        num_regressors: Number of independent variables, for the adjusted score; 0 for the plain one. Where there are not
-            more samples than regressors the score stays the plain one.
+        class_aggregation: How outputs become one number: `"uniform_average"`, `"variance_weighted_average"`, or None
+            for one number per output.
+        num_regressors: Number of independent variables, for the adjusted score; 0 for the plain one. Where there are
+            not more samples than regressors the score stays the plain one.
         name, dtype: As `Metric` takes them.
     Shapes:
         y_true, y_pred: (batch, outputs)
@@ -113,6 +113,10 @@ class R2Score(Metric):
     """
 
     direction = "up"
+    squared_sum: Variable
+    sum: Variable
+    residual: Variable
+    count: Variable
 
     def __init__(
         self,

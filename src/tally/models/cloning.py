@@ -7,7 +7,9 @@ from typing import Any
 from tally.core.registry import deserialize, serialize_object
 
 
-def clone_model(model: Any, input_tensors: Any = None, clone_function: Callable[[Any], Any] | None = None) -> Any:
+def clone_model(
+    model: Any, input_tensors: Any = None, clone_function: Callable[[Any], Any] | None = None
+) -> Any:
     """A model of the same structure with newly drawn weights.
 
     Args:
@@ -20,7 +22,9 @@ def clone_model(model: Any, input_tensors: Any = None, clone_function: Callable[
 
     if clone_function is None and input_tensors is None:
         config = serialize_object(model)
-        return deserialize({key: value for key, value in config.items() if key not in ("compile_config", "build_config")})
+        return deserialize(
+            {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
+        )
     copy = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
     if isinstance(model, Sequential):
         return Sequential([copy(layer) for layer in model._stack], name=model.name)
@@ -40,7 +44,10 @@ def clone_model(model: Any, input_tensors: Any = None, clone_function: Callable[
 
     inputs = input_tensors
     if inputs is None:
-        inputs = map_tree(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.node.operation.name), graph.input_structure)
+        inputs = map_tree(
+            lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.node.operation.name),
+            graph.input_structure,
+        )
     outputs = graph.run(leaves(inputs), apply)
     return (Functional if type(model) is Functional else Model)(inputs, outputs, name=model.name)
 

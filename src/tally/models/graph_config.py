@@ -34,7 +34,10 @@ def graph_to_config(graph: Graph, *, name: str, trainable: bool) -> dict[str, An
         used = [node for node in operation.inbound_nodes if id(node) in inside and node.inputs]
         if isinstance(operation, Layer):
             entry = serialize_object(operation)
-            nodes = [{"args": _encode(node.args, reference), "kwargs": _encode(node.kwargs, reference)} for node in used]
+            nodes = [
+                {"args": _encode(node.args, reference), "kwargs": _encode(node.kwargs, reference)}
+                for node in used
+            ]
         else:
             entry, nodes = _describe_op(operation, used, reference)
         layers.append({**entry, "name": operation.name, "inbound_nodes": nodes})
@@ -70,10 +73,17 @@ def _describe_op(operation: Operation, used: list[Any], reference: Any) -> tuple
         config.update({key: serialize(bound.arguments[key]) for key in constants if key in bound.arguments})
         args = [_encode(value, reference) for key, value in bound.arguments.items() if key not in constants]
         nodes.append({"args": args, "kwargs": {}})
-    return {"module": module, "class_name": class_name, "config": config, "registered_name": class_name}, nodes
+    return {
+        "module": module,
+        "class_name": class_name,
+        "config": config,
+        "registered_name": class_name,
+    }, nodes
 
 
-def graph_from_config(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> tuple[Any, Any]:
+def graph_from_config(
+    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> tuple[Any, Any]:
     """Make the layers of a stored graph and apply them to each other again; gives the inputs and outputs."""
     with custom_object_scope(custom_objects or {}):
         operations = {entry["name"]: _make(entry) for entry in config["layers"]}
@@ -92,7 +102,9 @@ def graph_from_config(config: dict[str, Any], custom_objects: dict[str, Any] | N
             return [resolve(item) for item in value]
         return deserialize(value)
 
-    waiting = [(e["name"], number, node) for e in config["layers"] for number, node in enumerate(e["inbound_nodes"])]
+    waiting = [
+        (e["name"], number, node) for e in config["layers"] for number, node in enumerate(e["inbound_nodes"])
+    ]
     while waiting:
         blocked = []
         for name, number, node in waiting:
@@ -130,7 +142,9 @@ def _make(entry: dict[str, Any]) -> Any:
             return function(*args, **{**stored, **kwargs})
 
         return apply
-    return deserialize({key: value for key, value in entry.items() if key not in ("inbound_nodes", "name", "build_config")})
+    return deserialize(
+        {key: value for key, value in entry.items() if key not in ("inbound_nodes", "name", "build_config")}
+    )
 
 
 def _ready(value: Any, made: dict[tuple[str, int], Any]) -> bool:

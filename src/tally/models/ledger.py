@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from tally.accounting.ledger import Entry, Ledger, Owner, Shape, State, Status
 from tally.core.layer import Layer
@@ -278,7 +279,11 @@ def _constants(layer: Layer) -> Iterator[tuple[str, int, Any, bool]]:
     if _is_builtin(layer):
         return
     for name, value in layer._attributes().items():
-        if isinstance(value, np.ndarray | jax.Array) and value.size:
+        if (
+            isinstance(value, np.ndarray | jax.Array)
+            and not isinstance(value, Tracer)
+            and value.size
+        ):
             yield f"the array '{name}'", int(value.size), None, True
 
 

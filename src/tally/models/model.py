@@ -17,7 +17,6 @@ from tally.core.naming import auto_name
 from tally.core.registry import deserialize, serialize, serialize_object, snake_case
 from tally.core.symbol import KerasTensor, Operation, leaves, map_tree
 from tally.core.variable import Variable, as_array
-from tally.layers.basic import InputLayer
 from tally.metrics import Metric
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
@@ -44,11 +43,12 @@ class Model(Layer):
     keras_module = "keras"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is Model and (args or "inputs" in kwargs):
-            cls = Functional
-        return super().__new__(cls, *args, **kwargs)
+        made: Any = Functional if cls is Model and (args or "inputs" in kwargs) else cls
+        return super().__new__(made, *args, **kwargs)
 
-    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
         self._trainer = Trainer(self)
@@ -105,7 +105,9 @@ class Model(Layer):
         layers = self.layers
         if index is not None:
             if index >= len(layers):
-                raise ArgumentError(f"'{self.name}' has {len(layers)} layers, so there is none at position {index}.")
+                raise ArgumentError(
+                    f"'{self.name}' has {len(layers)} layers, so there is none at position {index}."
+                )
             return layers[index]
         if name is None:
             raise ArgumentError("get_layer needs a name or an index.")
@@ -117,7 +119,8 @@ class Model(Layer):
                 return layer
         names = [layer.name for layer in layers]
         raise ArgumentError(
-            f"'{self.name}' has no layer '{name}'.{nearest(name, names)}", do=f"its layers are {', '.join(names) or 'none yet'}"
+            f"'{self.name}' has no layer '{name}'.{nearest(name, names)}",
+            do=f"its layers are {', '.join(names) or 'none yet'}",
         )
 
     def _need_graph(self) -> Graph:
@@ -198,7 +201,11 @@ class Model(Layer):
                     f"Model '{self.name}' takes the inputs {', '.join(map(str, keys))}, but '{missing[0]}' was not given.",
                     where=f"given: {', '.join(map(str, inputs))}",
                 )
-            return leaves({key: inputs[key] for key in keys}) if isinstance(structure, dict) else [inputs[key] for key in keys]
+            return (
+                leaves({key: inputs[key] for key in keys})
+                if isinstance(structure, dict)
+                else [inputs[key] for key in keys]
+            )
         given = leaves(inputs)
         if len(given) != len(graph.inputs):
             raise DataError(
@@ -227,7 +234,11 @@ class Model(Layer):
                 where=f"input made at {symbol.node.made_at}; called with {describe(array)}",
                 do="bring the data to that shape (None fits any size), or make the Input with the data's shape",
             )
-        return array if array.dtype.name == symbol.dtype or symbol.dtype == "string" else _keep_mask(array, symbol.dtype)
+        return (
+            array
+            if array.dtype.name == symbol.dtype or symbol.dtype == "string"
+            else _keep_mask(array, symbol.dtype)
+        )
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """A model's outputs carry the masks its own layers gave them."""
@@ -301,7 +312,12 @@ class Model(Layer):
         return self._trainer.predict_on_batch(x)
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
     ) -> Any:
         """The scalar that training minimises: the compiled loss and the added losses. May be overridden."""
         del training
@@ -415,7 +431,9 @@ class Functional(Model):
         return graph_to_config(self._need_graph(), name=self.name, trainable=self.trainable)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Functional":
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "Functional":
         """Make the layers and connect them again."""
         inputs, outputs = graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, name=config.get("name"))

@@ -28,7 +28,10 @@ class Sequential(Model):
     """
 
     def __init__(
-        self, layers: Iterable[Layer | KerasTensor] | None = None, trainable: bool = True, name: str | None = None
+        self,
+        layers: Iterable[Layer | KerasTensor] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
     ) -> None:
         super().__init__(name=name)
         self._stack: list[Layer] = []
@@ -76,7 +79,9 @@ class Sequential(Model):
         if isinstance(layer, InputLayer) and self._stack:
             if self._tail and len(self._stack) == 1 and isinstance(self._stack[0], InputLayer):
                 raise ArgumentError(f"'{self.name}' has an Input already.", do="give it only one")
-            raise ArgumentError(f"'{self.name}' already has layers, so an Input comes too late.", do="put Input first")
+            raise ArgumentError(
+                f"'{self.name}' already has layers, so an Input comes too late.", do="put Input first"
+            )
         same = [other for other in self._stack if other.name == layer.name]
         if same:
             raise ArgumentError(
@@ -86,10 +91,19 @@ class Sequential(Model):
             )
         if not self._stack and not isinstance(layer, InputLayer):
             shape = layer._held.batch_input_shape
-            if shape is None and isinstance(layer, Model) and layer._graph is not None and len(layer._graph.inputs) == 1:
+            if (
+                shape is None
+                and isinstance(layer, Model)
+                and layer._graph is not None
+                and len(layer._graph.inputs) == 1
+            ):
                 shape = layer._graph.inputs[0].shape
             if shape is not None:
-                dtype = layer._graph.inputs[0].dtype if isinstance(layer, Model) and layer._graph else layer.compute_dtype
+                dtype = (
+                    layer._graph.inputs[0].dtype
+                    if isinstance(layer, Model) and layer._graph
+                    else layer.compute_dtype
+                )
                 self._push(InputLayer(batch_shape=shape, dtype=dtype))
         self._stack.append(layer)
         if isinstance(layer, InputLayer):
@@ -170,7 +184,9 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Sequential":
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "Sequential":
         """Make the layers and stack them again."""
         model = cls(name=config.get("name"))
         for layer in config["layers"]:

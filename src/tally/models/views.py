@@ -8,7 +8,9 @@ from tally.models.ledger import account
 from tally.report.document import Document
 
 
-def show(document: Document, print_fn: Callable[..., Any] | None = None, line_length: int | None = None) -> None:
+def show(
+    document: Document, print_fn: Callable[..., Any] | None = None, line_length: int | None = None
+) -> None:
     """Print a document: with colour on a terminal, as plain text elsewhere or through `print_fn`."""
     from tally.report import plain, terminal
 

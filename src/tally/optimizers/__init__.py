@@ -66,8 +66,8 @@ def get(identifier: Any) -> Optimizer | None:
     """An optimizer from what `compile` takes.
 
     Args:
-        identifier: A name in any case (`"adam"`), an optimizer, its class, its configuration, an optax transformation, or
-            None, which stays None.
+        identifier: A name in any case (`"adam"`), an optimizer, its class, its configuration, an optax
+            transformation, or None, which stays None.
 
     Raises:
         ArgumentError: It is none of these; an unknown name gets the closest one suggested.
@@ -83,7 +83,7 @@ def get(identifier: Any) -> Optimizer | None:
     if isinstance(identifier, str):
         made = (registry.get_registered_object(identifier) or _named(identifier))()
     elif isinstance(identifier, dict):
-        made = registry.deserialize(identifier)
+        made = deserialize(identifier)
     else:
         made = identifier() if isinstance(identifier, type) else identifier
     if not isinstance(made, Optimizer):
@@ -109,6 +109,6 @@ def serialize(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
-    """Make an optimizer, without state, from what `serialize` gave. Class names are read in any case, as Keras does."""
+    """Make an optimizer, without state, from what `serialize` gave; the case of its name is free."""
     named = _BY_NAME.get(str(config.get("class_name", "")).lower())
     return registry.deserialize({**config, "class_name": named.__name__} if named else config, custom_objects)

@@ -1,4 +1,4 @@
-"""Optimizers that divide a running average of gradients by a running measure of their size: Adam and its kin."""
+"""Optimizers that divide the running average of gradients by their size of late: Adam and its kin."""
 
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -11,7 +11,7 @@ from tally.optimizers.base import Optimizer, Rate, Shared, Slot, Slots, require,
 
 
 class _Moments(Optimizer):
-    """What the family shares: two betas, an epsilon, a running average of gradients and one of their squares."""
+    """What the family shares: two betas, an epsilon, running averages of gradients and of their squares."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class ScheduleFreeAdamW(_Moments):
         self.warmup_steps = warmup_steps
 
     def slots(self, variable: Variable) -> list[list[Slot]]:
-        """The running point, which starts at the variable (a copy: both are donated to the training step), and squares."""
+        """The running point, a copy of the variable since a training step donates both, and squares."""
         return [[Slot("momentum", lambda shape, dtype: jnp.copy(variable.raw)), Slot("velocity")]]
 
     def rule(

@@ -1,4 +1,4 @@
-"""Optimizers that give every number its own rate by the gradients it has seen: Adagrad, Adadelta, RMSprop, Ftrl."""
+"""Optimizers that give every number a rate by its gradients: Adagrad, Adadelta, RMSprop, Ftrl."""
 
 from typing import Unpack
 
@@ -131,7 +131,7 @@ class Ftrl(Optimizer):
         initial_accumulator_value: Where that sum starts, 0 or more.
         l1_regularization_strength: Strength of the penalty on magnitudes, 0 or more.
         l2_regularization_strength: Strength of the penalty on squares, 0 or more.
-        l2_shrinkage_regularization_strength: Strength of a pull on the weights that the sum of squares doesn't see.
+        l2_shrinkage_regularization_strength: Strength of a pull to zero that the sum of squares doesn't see.
         beta: Part of the penalty on squares that falls with the rate.
         **shared: As in `Optimizer`.
 

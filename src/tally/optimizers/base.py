@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypedDict
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from tally.core.dtype import floatx
 from tally.core.errors import ArgumentError, ShapeError, nearest
 from tally.core.naming import auto_name
-from tally.core.registry import Configured, accepted_arguments, resolve, snake_case
+from tally.core.registry import Configured, resolve, snake_case
 from tally.core.variable import Values, Variable, materialize, name_scope, substitute
 from tally.initializers import Constant
 from tally.optimizers.schedules import LearningRateSchedule
@@ -27,7 +28,8 @@ Rate = float | LearningRateSchedule | Callable[..., Any]
 class Slot(NamedTuple):
     """One array that an optimizer remembers for a variable.
 
-    `initial` is its first value or a function `(shape, dtype) -> array`; shape and dtype are the variable's unless given.
+    `initial` is its first value or a function `(shape, dtype) -> array`; shape and dtype are the variable's
+    unless given.
     """
 
     name: str
@@ -54,14 +56,15 @@ class Shared(TypedDict, total=False):
 class Optimizer(Configured):
     """Changes variables by their gradients.
 
-    A subclass names what it remembers in `slots` and says in `rule` how one array moves. A subclass written for Keras, with
-    `build` and `update_step`, works too. A step divides the gradients by `loss_scale_factor`, averages them over
-    `gradient_accumulation_steps`, clips, decays weights, applies the rule, averages weights, applies constraints.
+    A subclass names what it remembers in `slots` and says in `rule` how one array moves. A subclass written
+    for Keras, with `build` and `update_step`, works too. A step divides the gradients by `loss_scale_factor`,
+    averages them over `gradient_accumulation_steps`, clips them, decays weights, applies the rule, averages
+    weights and applies constraints.
 
     Args:
-        learning_rate: A number, a schedule, a function of the step number (such as an optax schedule), or a function
-            without arguments, which a compiled training step reads once, when it is compiled.
-        weight_decay: Decoupled: each step multiplies a variable by `1 - learning_rate * weight_decay` before the rule.
+        learning_rate: A number, a schedule, a function of the step number (such as an optax schedule), or a
+            function without arguments, which a compiled training step reads once, when it is compiled.
+        weight_decay: Decoupled: before the rule, variables are multiplied by `1 - rate * weight_decay`.
         clipnorm: Longest norm that each gradient may have.
         clipvalue: Largest magnitude that each number of a gradient may have.
         global_clipnorm: Longest norm that all gradients together may have.
@@ -106,12 +109,10 @@ class Optimizer(Configured):
         if unknown.pop("decay", None) is not None:
             warnings.warn("`decay` has no effect; pass a schedule as learning_rate.", stacklevel=3)
         for word in unknown:
-            known = sorted(
-                (accepted_arguments(type(self)) or set()) | set(shared_arguments()) | {"learning_rate"}
-            )
+            known = _arguments_of(type(self))
             raise ArgumentError(
                 f"{type(self).__name__} has no argument '{word}'.{nearest(word, known)}",
-                do=f"use one of {', '.join(k for k in known if k not in ('shared', 'unknown'))}",
+                do=f"use one of {', '.join(known)}",
             )
         require(
             sum(clip is not None for clip in (clipnorm, clipvalue, global_clipnorm)) <= 1,
@@ -142,7 +143,7 @@ class Optimizer(Configured):
         self._accumulators: list[Variable] = []
         self._undecayed: set[Variable] = set()
         self._undecayed_names: list[str] = []
-        # Bound methods compare equal, so jit would confuse two optimizers' or two revisions' programs without the lambda.
+        # jit would keep the programs of a bound method for good; those of a lambda go with their optimizer.
         self._program = jax.jit(
             lambda state, gradients, values, rate, constants: self._run(state, gradients, values, rate),
             static_argnames="constants",
@@ -152,12 +153,12 @@ class Optimizer(Configured):
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if not name.startswith("_"):
+        if not name.startswith("_") and not isinstance(getattr(type(self), name, None), property):
             object.__setattr__(self, "_revision", self._revision + 1)
 
     # -- what a subclass says --------------------------------------------------------------------------------
     def slots(self, variable: Variable) -> Sequence[Sequence[Slot]]:
-        """What is remembered for a variable, in groups: state lies group by group, in a group variable by variable."""
+        """What is remembered for a variable, in groups: state lies by group, then by variable."""
         return ()
 
     def rule(
@@ -193,7 +194,7 @@ class Optimizer(Configured):
 
     # -- the state -------------------------------------------------------------------------------------------
     def build(self, variables: Sequence[Variable]) -> None:
-        """Plan the state for these variables; nothing is allocated. Built once, later calls change nothing."""
+        """Plan the state for these variables; nothing is allocated, and later calls change nothing."""
         if self.built:
             return
         self._trainable_variables = list(variables)
@@ -219,7 +220,7 @@ class Optimizer(Configured):
 
     @property
     def variables(self) -> list[Variable]:
-        """The state in the order in which files hold it: iteration, learning rate, averages, accumulators, slots."""
+        """The state as files order it: iteration, learning rate, averages, accumulators, slots."""
         return list(self._variables)
 
     def add_variable(
@@ -231,7 +232,7 @@ class Optimizer(Configured):
         layout: Any = None,
         name: str | None = None,
     ) -> Variable:
-        """Plan one more array of state; `initializer` is a number, a name or a function of shape and dtype."""
+        """Plan one more array of state that starts at a number, or as an initializer says."""
         if isinstance(initializer, str):
             initializer = resolve("initializers", initializer)
         elif not callable(initializer):
@@ -313,7 +314,7 @@ class Optimizer(Configured):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate as a Variable, or what the schedule gives at the current step. Setting it compiles nothing anew.
+        """The rate as a Variable, or the schedule's at this step. Setting a number compiles nothing anew.
 
         Raises:
             ArgumentError: A number is set where a schedule decides.
@@ -327,6 +328,7 @@ class Optimizer(Configured):
             if is_variable:
                 self._variables.remove(self._learning_rate)
             self._learning_rate = rate
+            self._revision += 1
         elif is_variable:
             self._learning_rate.assign(rate)
         else:
@@ -349,7 +351,7 @@ class Optimizer(Configured):
         )
 
     def _rate_from_outside(self) -> Any:
-        """What a function without arguments says now: it must be asked at each step, not once when compiling."""
+        """What a function without arguments says now: it is asked at each step, not once when compiling."""
         fixed = isinstance(self._learning_rate, Variable) or self._takes_step
         return None if fixed else jnp.asarray(self._current_rate(), floatx())
 
@@ -368,14 +370,14 @@ class Optimizer(Configured):
         return self._iterations
 
     def apply(self, grads: Gradients, trainable_variables: Sequence[Variable] | None = None) -> None:
-        """Update variables by their gradients, in one compiled program; inside a traced function, as a part of it.
+        """Update variables by their gradients in one compiled program, or as a part of the one being traced.
 
         Args:
             grads: One gradient per variable; None leaves its variable as it is.
             trainable_variables: Those the optimizer was built with, or some of them. The first call builds.
 
         Raises:
-            ArgumentError: The numbers of gradients and variables differ, all gradients are None, or a variable is new.
+            ArgumentError: The numbers of gradients and variables differ, all are None, or a variable is new.
             ShapeError: A gradient hasn't its variable's shape.
         """
         grads = list(grads)
@@ -384,9 +386,10 @@ class Optimizer(Configured):
         if trainable_variables is None:
             self._require_built("apply without variables")
             trainable_variables = self._trainable_variables
-        self.build(trainable_variables)
+        if not self.built:
+            self.build(trainable_variables)
         arranged = self._arranged(self._counted(grads, trainable_variables, "gradients"), trainable_variables)
-        if not any(isinstance(gradient, jax.core.Tracer) for gradient in grads):
+        if not any(isinstance(gradient, Tracer) for gradient in grads):
             materialize(self.variables)
         held = [*self._trainable_variables, *self.variables]
         values, state = self._program(
@@ -453,7 +456,7 @@ class Optimizer(Configured):
             self.update_step(gradient, variable, rate)
 
     def _accumulate(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
-        steps = self.gradient_accumulation_steps
+        steps = self.gradient_accumulation_steps or 1
         sums = [self._accumulators[self._positions[v]] for v in variables]
         for total, gradient in zip(sums, gradients, strict=True):
             total.assign_add(gradient)
@@ -469,7 +472,7 @@ class Optimizer(Configured):
         for variable, value in zip(held, new, strict=True):
             variable.assign(value)
 
-    def _clipped(self, gradients: list[jax.Array]) -> list[jax.Array]:
+    def _clipped(self, gradients: list[jax.Array]) -> Any:
         stateless = optax.EmptyState()
         if self.clipnorm:
             clip = optax.clip_by_global_norm(self.clipnorm)
@@ -502,7 +505,7 @@ class Optimizer(Configured):
 
         Args:
             var_list: These variables.
-            var_names: Variables in whose name one of these patterns is found, for instance `["bias", "gamma"]`.
+            var_names: Variables in whose name one of these patterns is found: `["bias", "gamma"]`.
         """
         require(
             not self.built,
@@ -522,7 +525,7 @@ class Optimizer(Configured):
                 variable.assign(jnp.where(due, average.raw, variable.raw))
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
-        """Put the running averages in the variables' place, once training ends; without `use_ema` nothing happens."""
+        """With `use_ema`, put the running averages in the variables' place, once training ends."""
         if self.use_ema:
             for variable in var_list:
                 variable.assign(self._averages[self._positions[variable]].raw)
@@ -567,7 +570,7 @@ class Optimizer(Configured):
         missing = [v.path for g, v in zip(gradients, variables, strict=True) if g is None]
         if missing and len(missing) < len(variables):
             warnings.warn(
-                f"No gradient reaches {', '.join(missing)}: the loss doesn't depend on it, so it stays as it is.",
+                f"No gradient reaches {', '.join(missing)}, which stays as it is: the loss doesn't use it.",
                 stacklevel=4,
             )
         return arranged
@@ -582,7 +585,8 @@ class Optimizer(Configured):
         for gradient, variable in pairs:
             if jnp.shape(gradient) != variable.shape:
                 raise ShapeError(
-                    f"The gradient of '{variable.path}' has shape {jnp.shape(gradient)}; the variable has {variable.shape}.",
+                    f"The gradient of '{variable.path}' has shape {jnp.shape(gradient)}; "
+                    f"the variable has {variable.shape}.",
                     where=f"made at {variable.origin}",
                     do="pass gradients in the order of the variables",
                 )
@@ -603,11 +607,11 @@ class Optimizer(Configured):
             store[str(index)] = variable.numpy()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Read what `save_own_variables` wrote; of another number of variables nothing is read, with a warning."""
+        """Read what `save_own_variables` wrote; from a store of another size read nothing, and warn."""
         if len(store) != len(self.variables):
             warnings.warn(
-                f"The state of optimizer '{self.name}' was not loaded: it has {len(self.variables)} variables, "
-                f"the file {len(store)}.",
+                f"The state of optimizer '{self.name}' was not loaded: "
+                f"it has {len(self.variables)} variables, the file {len(store)}.",
                 stacklevel=2,
             )
             return
@@ -633,7 +637,9 @@ class Optimizer(Configured):
             with substitute(
                 Values(zip(self._trainable_variables, (leaf for _, leaf in leaves), strict=True))
             ):
-                return [v.initializer(v.shape, dtype=v.dtype) if v.is_planned else v.raw for v in self.variables]
+                return [
+                    v.initializer(v.shape, dtype=v.dtype) if v.is_planned else v.raw for v in self.variables
+                ]
 
         def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, list[jax.Array]]:
             require(
@@ -667,6 +673,13 @@ def require(holds: bool, what: str, do: str = "") -> None:
     """Raise an ArgumentError unless something holds."""
     if not holds:
         raise ArgumentError(what, do=do)
+
+
+def _arguments_of(cls: type[Optimizer]) -> list[str]:
+    """The names of all arguments that an optimizer takes, its own and the shared ones."""
+    signatures = [inspect.signature(base.__init__) for base in cls.__mro__ if issubclass(base, Optimizer)]
+    named = [p.name for s in signatures for p in s.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    return [name for name in dict.fromkeys(named) if name != "self"]
 
 
 def shared_arguments() -> dict[str, Any]:

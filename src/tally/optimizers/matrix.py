@@ -21,8 +21,8 @@ class Adafactor(Optimizer):
         epsilon_1: Added to squared gradients.
         epsilon_2: Smallest size of a variable that movements are scaled by.
         clip_threshold: Largest root mean square of a movement before the rate.
-        relative_step: Kept in the configuration. The rate is at most one over the root of the step number either way, as
-            in Keras 3.
+        relative_step: Kept in the configuration. As in Keras 3, the rate is at most one over the root of the
+            step number either way.
         **shared: As in `Optimizer`.
 
     Source: Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235; `keras.optimizers.Adafactor`.
@@ -43,7 +43,7 @@ class Adafactor(Optimizer):
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
 
     def slots(self, variable: Variable) -> list[list[Slot]]:
-        """Mean squares of rows and columns and of single numbers; vectors hold places so that files keep Keras's order."""
+        """Mean squares of rows, columns and numbers; vectors hold empty places, as in Keras's files."""
         shape = variable.shape
         if len(shape) < 2:
             return [[Slot("row", 0, (), "int32"), Slot("column", 0, (), "int32"), Slot("velocity")]]
@@ -164,7 +164,7 @@ class Muon(Optimizer):
         return {**super().get_config(), "exclude_layers": self.exclude_layers}
 
     def orthogonal(self, x: jax.Array) -> jax.Array:
-        """Bring a matrix's singular values near 1 by Newton-Schulz steps, on the side where the square is smaller."""
+        """Bring a matrix's singular values near 1 by Newton-Schulz steps on its shorter side."""
         is_tall = x.shape[0] > x.shape[1]
         x = x.T if is_tall else x
         x = x / (jnp.linalg.norm(x) + 1e-7)

@@ -14,7 +14,7 @@ from tally.core.registry import Configured
 
 
 class LearningRateSchedule(Configured):
-    """A function from the step number, from 0, to the learning rate. Subclass it and write `__call__(self, step)`.
+    """A function from the step number to the learning rate. Subclass it and write `__call__(self, step)`.
 
     Example:
         >>> class Halving(tally.optimizers.schedules.LearningRateSchedule):
@@ -31,7 +31,7 @@ class LearningRateSchedule(Configured):
 
 
 class _Decay(LearningRateSchedule):
-    """What schedules with a length share: the length is positive, and steps are computed with in `floatx()`."""
+    """What schedules with a length share: it is positive, and steps are computed with in `floatx()`."""
 
     def __init__(self, initial_learning_rate: float, steps: float, name: str) -> None:
         if steps <= 0:
@@ -69,7 +69,7 @@ class _Staircase(_Decay):
 
 
 class ExponentialDecay(_Staircase):
-    """Multiplies the rate by `decay_rate` every `decay_steps`: `initial * decay_rate ** (step / decay_steps)`.
+    """Multiplies the rate by a factor every so often: `initial * decay_rate ** (step / decay_steps)`.
 
     Args:
         initial_learning_rate: The rate at step 0.
@@ -154,6 +154,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.boundaries, self.values, self.name = boundaries, values, name
 
     def __call__(self, step: Any) -> jax.Array:
+        """The learning rate of a step."""
         step = jnp.asarray(step)
         passed = sum(step > jnp.asarray(boundary, step.dtype) for boundary in self.boundaries)
         return jnp.asarray(self.values, floatx())[passed]
@@ -167,7 +168,7 @@ class PolynomialDecay(_Decay):
         decay_steps: Steps until the end rate.
         end_learning_rate: The rate from then on.
         power: 1 is a straight line.
-        cycle: Whether the length grows to the next multiple of `decay_steps` once passed, so that the rate jumps up again.
+        cycle: Whether the length, once passed, grows by `decay_steps`, so that the rate jumps up again.
         name: Kept in the configuration.
 
     Source: `keras.optimizers.schedules.PolynomialDecay`.
@@ -190,7 +191,7 @@ class PolynomialDecay(_Decay):
         length = self.decay_steps
         if self.cycle:
             length = length * jnp.maximum(jnp.ceil(step / length), 1)
-        left = 1 - jnp.minimum(step, length) / length
+        left = jnp.maximum(1 - step / length, 0)  # a root of the hair below 0 that rounding leaves is NaN
         return (
             self.initial_learning_rate - self.end_learning_rate
         ) * left**self.power + self.end_learning_rate
@@ -207,7 +208,8 @@ class CosineDecay(_Decay):
         warmup_target: The rate that the warm-up ends at and the fall starts from; None means no warm-up.
         warmup_steps: Steps of the warm-up.
 
-    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983; `keras.optimizers.schedules.CosineDecay`.
+    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983;
+        `keras.optimizers.schedules.CosineDecay`.
     """
 
     def __init__(
@@ -245,7 +247,8 @@ class CosineDecayRestarts(_Decay):
         alpha: The lowest rate as a part of the first.
         name: Kept in the configuration.
 
-    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983; `keras.optimizers.schedules.CosineDecayRestarts`.
+    Source: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983;
+        `keras.optimizers.schedules.CosineDecayRestarts`.
     """
 
     def __init__(

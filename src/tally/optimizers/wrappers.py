@@ -17,8 +17,8 @@ from tally.optimizers.base import Optimizer, Shared, require
 class LossScaleOptimizer(Optimizer):
     """Scales the loss so that float16 gradients neither vanish nor overflow, and finds the scale by itself.
 
-    A step with a gradient that is not finite changes no variable and halves the scale; `dynamic_growth_steps` finite steps
-    in a row double it.
+    A step with a gradient that is not finite changes no variable and halves the scale; `dynamic_growth_steps`
+    finite steps in a row double it.
 
     Args:
         inner_optimizer: The optimizer that gets the gradients, scaled back; it holds all other options.
@@ -115,9 +115,10 @@ class OptimizerMap(Configured, MutableMapping[str, Optimizer]):
         ArgumentError: Two patterns match one path, or a path is given twice.
 
     Example:
-        >>> by_path = tally.optimizers.OptimizerMap(tally.optimizers.SGD(), {"encoder/.*": tally.optimizers.Adam()})
+        >>> from tally.optimizers import SGD, Adam, OptimizerMap
+        >>> by_path = OptimizerMap(SGD(), {"encoder/.*": Adam(name="fine")})
         >>> by_path["encoder/dense/kernel"].name
-        'adam'
+        'fine'
 
     Source: `keras.optimizers.OptimizerMap`.
     """
@@ -259,8 +260,8 @@ class MultiOptimizer(Optimizer):
 class OptaxOptimizer(Optimizer):
     """Any optax transformation, as it is. Its parameters are a dict from the variables' paths to arrays.
 
-    Clipping, averaging and accumulation happen around it. `learning_rate` is that of `optax.inject_hyperparams`. A variable
-    whose gradient is missing stays as it is; the transformation sees zeros for it.
+    Clipping, averaging and accumulation happen around it. `learning_rate` is that of `optax.inject_hyperparams`.
+    A variable whose gradient is missing stays as it is; the transformation sees zeros for it.
 
     Args:
         transformation: What optax's functions return, for instance `optax.adamw(1e-3)`.
@@ -281,7 +282,7 @@ class OptaxOptimizer(Optimizer):
         self.transformation = transformation
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """Plan the state's leaves in JAX's order, named by their places in it; they are computed when first read."""
+        """Plan the state's leaves in JAX's order, named by their places and computed when first read."""
         if self.built:
             return
         super().build(variables)
@@ -289,14 +290,16 @@ class OptaxOptimizer(Optimizer):
         require(
             len(plan) == len(variables), "Two variables have one path.", do="give the layers different names"
         )
+        init = self.transformation.init
+        self._is_key = jax.tree.map(_is_key, jax.eval_shape(init, plan))
         leaves, self._structure = jax.tree_util.tree_flatten_with_path(
-            jax.eval_shape(self.transformation.init, plan)
+            jax.eval_shape(lambda p: _as_numbers(init(p)), plan)
         )
         first: dict[int, jax.Array] = {}
 
         def take(index: int) -> jax.Array:
             if not first:
-                first.update(enumerate(jax.tree.leaves(self.transformation.init(self._params()))))
+                first.update(enumerate(jax.tree.leaves(_as_numbers(init(self._params())))))
             return jnp.copy(
                 first.pop(index)
             )  # optax may return the parameters themselves, which are donated too
@@ -320,7 +323,7 @@ class OptaxOptimizer(Optimizer):
                 return leaf
         raise AttributeError(
             "The learning rate lies inside the optax transformation: make it with "
-            "optax.inject_hyperparams(optax.adam)(learning_rate=...) to read and set it once the optimizer is built."
+            "optax.inject_hyperparams(optax.adam)(learning_rate=...) to read and set it in a built optimizer."
         )
 
     @property
@@ -339,11 +342,14 @@ class OptaxOptimizer(Optimizer):
             for v in self._trainable_variables
         }
         state = self._structure.unflatten([leaf.raw for leaf in self._leaves.values()])
+        state = jax.tree.map(
+            lambda x, is_key: jax.random.wrap_key_data(x) if is_key else x, state, self._is_key
+        )
         updates, state = self.transformation.update(whole, state, params)
-        new = optax.apply_updates(params, updates)
+        new: Any = optax.apply_updates(params, updates)
         for variable in variables:
             variable.assign(new[variable.path])
-        for leaf, value in zip(self._leaves.values(), jax.tree.leaves(state), strict=True):
+        for leaf, value in zip(self._leaves.values(), jax.tree.leaves(_as_numbers(state)), strict=True):
             leaf.assign(value)
 
     def get_config(self) -> dict[str, Any]:
@@ -356,3 +362,14 @@ class OptaxOptimizer(Optimizer):
             "An optax transformation is made of functions and can't be written into a configuration.",
             do="save the weights or the model without its optimizer, and compile again after loading",
         )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numbers(state: Any) -> Any:
+    """Write random keys as the integers they are made of, which a variable and a file can hold."""
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if _is_key(jnp.asarray(leaf)) else jnp.asarray(leaf), state
+    )

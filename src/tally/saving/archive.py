@@ -56,7 +56,9 @@ def _config(model: Any) -> dict[str, Any]:
         raise
 
 
-def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True) -> Any:
+def load_model(
+    filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True
+) -> Any:
     """Read a model from a `.keras` file that this library or Keras 3 wrote.
 
     Args:
@@ -72,7 +74,9 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     if not path.is_file():
         raise SavingError(f"There is no file at {path}.")
     if not zipfile.is_zipfile(path):
-        raise SavingError(f"{path} is no .keras archive.", do="load_weights reads .weights.h5 files into a model")
+        raise SavingError(
+            f"{path} is no .keras archive.", do="load_weights reads .weights.h5 files into a model"
+        )
     with zipfile.ZipFile(path) as archive:
         config = json.loads(read_member(archive, "config.json"))
         if not compile:

@@ -24,7 +24,9 @@ def replace_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         SavingError: There is a file and `overwrite` is false, or the folder doesn't exist.
     """
     if path.exists() and not overwrite:
-        raise SavingError(f"There is a file at {path} already.", do="choose another name, or pass overwrite=True")
+        raise SavingError(
+            f"There is a file at {path} already.", do="choose another name, or pass overwrite=True"
+        )
     if not path.parent.is_dir():
         raise SavingError(f"There is no folder {path.parent}.", do="make it first")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -71,4 +73,6 @@ def check_h5(thing: Any, name: str) -> None:
         SavingError: The dataset is a link to elsewhere, is stored outside, or is virtual.
     """
     if getattr(thing, "external", None) or getattr(thing, "is_virtual", False):
-        raise SavingError(f"'{name}' in {thing.file.filename} is stored in another file.", do="don't trust this file")
+        raise SavingError(
+            f"'{name}' in {thing.file.filename} is stored in another file.", do="don't trust this file"
+        )

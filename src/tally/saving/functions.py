@@ -27,7 +27,10 @@ def safe_mode(safe: bool) -> Iterator[None]:
 def write_lambda(function: Callable[..., Any]) -> dict[str, Any]:
     """The compiled code of a lambda, in the form Keras stores."""
     closure = [cell.cell_contents for cell in function.__closure__ or ()]
-    if any(callable(value) or not isinstance(value, (bool, int, float, str, tuple, type(None))) for value in closure):
+    if any(
+        callable(value) or not isinstance(value, (bool, int, float, str, tuple, type(None)))
+        for value in closure
+    ):
         raise SavingError(
             "A lambda that uses objects from around it can't be stored.",
             where=f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}",

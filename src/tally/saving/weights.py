@@ -52,11 +52,17 @@ def places(layer: Layer) -> Iterator[tuple[str, Layer]]:
 
 def _held(layer: Layer) -> Iterator[tuple[str, Any]]:
     """Attributes that may hold layers: a graph's layers first, then by name, private names last."""
-    graph_or_stack = layer.file_layers() if hasattr(layer, "file_layers") else None
+    graph_or_stack = getattr(layer, "file_layers", lambda: None)()
     if graph_or_stack is not None:
         yield "layers", graph_or_stack
-    attributes = {name: value for name, value in layer._attributes().items() if isinstance(value, Layer) or is_container(value)}
-    if graph_or_stack is None and hasattr(layer, "get_layer"):  # a subclassed model lists its layers under that word, too
+    attributes = {
+        name: value
+        for name, value in layer._attributes().items()
+        if isinstance(value, Layer) or is_container(value)
+    }
+    if graph_or_stack is None and hasattr(
+        layer, "get_layer"
+    ):  # a subclassed model lists its layers under that word, too
         attributes["layers"] = list(dict.fromkeys(child for _, child in layer._children()))
     for name in sorted(attributes, key=lambda word: (word.startswith("_"), word)):
         yield name, attributes[name]
@@ -80,9 +86,10 @@ def write_weights(file: h5py.File, model: Layer) -> None:
 
 
 def _stored(layer: Layer) -> dict[str, Any]:
-    if hasattr(layer, "save_own_variables"):
+    save = getattr(layer, "save_own_variables", None)
+    if save is not None:
         store: dict[str, Any] = {}
-        layer.save_own_variables(store)
+        save(store)
         return store
     return {str(i): variable for i, variable in enumerate(layer._own_variables())}
 
@@ -93,8 +100,20 @@ def _write_group(file: h5py.File, path: str, name: str, values: dict[str, Any]) 
     for key, value in values.items():
         array = value.numpy() if isinstance(value, Variable) else np.asarray(value)
         dtype = array.dtype.name
-        if dtype in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4"):  # HDF5 has no such types; Keras marks them so
-            dataset = group.create_dataset(key, data=np.frombuffer(array.tobytes(), dtype="uint8").reshape(*array.shape, -1).view(f"V{array.dtype.itemsize}")[..., 0] if array.size else array.astype("float32"))
+        if dtype in (
+            "bfloat16",
+            "float8_e4m3fn",
+            "float8_e5m2",
+            "int4",
+        ):  # HDF5 has no such types; Keras marks them so
+            dataset = group.create_dataset(
+                key,
+                data=np.frombuffer(array.tobytes(), dtype="uint8")
+                .reshape(*array.shape, -1)
+                .view(f"V{array.dtype.itemsize}")[..., 0]
+                if array.size
+                else array.astype("float32"),
+            )
             dataset.attrs["dtype"] = dtype
         else:
             group.create_dataset(key, data=array)
@@ -133,7 +152,9 @@ def read_weights(file: h5py.File, model: Layer, *, skip_mismatch: bool = False) 
             for i, variable in enumerate(variables):
                 shape = tuple(found[str(i)].shape) if str(i) in found else None
                 if shape != variable.shape:
-                    problem = f"{layer.name}: '{variable.name}' has shape {variable.shape}, the file has {shape}"
+                    problem = (
+                        f"{layer.name}: '{variable.name}' has shape {variable.shape}, the file has {shape}"
+                    )
                     break
         if problem:
             wrong.append(problem)
@@ -163,7 +184,9 @@ def _read_optimizer(file: h5py.File, model: Any) -> None:
         optimizer.build(model.trainable_variables)
     found = _datasets(group)
     variables = list(optimizer.variables)
-    if len(found) != len(variables) or any(tuple(found[str(i)].shape) != v.shape for i, v in enumerate(variables)):
+    if len(found) != len(variables) or any(
+        tuple(found[str(i)].shape) != v.shape for i, v in enumerate(variables)
+    ):
         import warnings
 
         warnings.warn(
@@ -176,7 +199,9 @@ def _read_optimizer(file: h5py.File, model: Any) -> None:
         variable.assign(_value(found[str(i)]))
 
 
-def _count_problem(file: h5py.File, path: str, layer: Layer, count: int, known: list[tuple[str, Layer]]) -> str:
+def _count_problem(
+    file: h5py.File, path: str, layer: Layer, count: int, known: list[tuple[str, Layer]]
+) -> str:
     if not layer.built and count:
         return f"{layer.name} is not built, the file has {count} weights for it"
     if count == 0:
@@ -199,7 +224,9 @@ def _group(file: h5py.File, path: str) -> h5py.Group | None:
         if link is None:
             return None
         if not isinstance(link, h5py.HardLink):
-            raise SavingError(f"'{path}' in {file.filename} is a link to somewhere else.", do="don't trust this file")
+            raise SavingError(
+                f"'{path}' in {file.filename} is a link to somewhere else.", do="don't trust this file"
+            )
         here = here[part]
         if not isinstance(here, h5py.Group):
             return None
@@ -210,11 +237,13 @@ def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
     for key in group:
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise SavingError(f"'{group.name}/{key}' in {group.file.filename} is a link.", do="don't trust this file")
+            raise SavingError(
+                f"'{group.name}/{key}' in {group.file.filename} is a link.", do="don't trust this file"
+            )
         thing = group[key]
         if isinstance(thing, h5py.Dataset):
             check_h5(thing, f"{group.name}/{key}")
-            found[key] = thing
+            found[str(key)] = thing
     return found
 
 

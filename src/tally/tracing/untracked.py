@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jax.export import is_symbolic_dim
 
 from tally.accounting.finding import Untracked
+from tally.core.calling import Call, in_call
 from tally.core.errors import is_users, place
-from tally.core.layer import Call, Layer, _in_call
+from tally.core.layer import Layer
 from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import Values, Variable, substitute
 
@@ -60,7 +63,7 @@ def _is_ours(layer: Layer) -> bool:
 def _left_behind(layer: Layer, paths: dict[Layer, str]) -> Iterator[Untracked]:
     """Arrays that `call` put on the layer itself: what is left of them is a trace, not a value."""
     for name, value in layer._attributes().items():
-        if not isinstance(value, jax.core.Tracer) or jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if not isinstance(value, Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             continue
         sizes = tuple(size for size in value.shape if isinstance(size, int))
         if len(sizes) != len(value.shape):
@@ -86,9 +89,15 @@ def _assigned_at(layer: Layer, name: str) -> str | None:
         return layer.made_at
     filename = inspect.getsourcefile(type(layer).call) or "?"
     for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
         if any(isinstance(target, ast.Attribute) and target.attr == name for target in targets):
-            return place(filename, start + node.lineno - 1)
+            return place(filename, start + targets[0].lineno - 1)
     return layer.made_at
 
 
@@ -120,7 +129,7 @@ def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
             filled[i] = array
         args, kwargs = jax.tree.unflatten(structure, filled)
         values.update(zip(tracked, weights, strict=True))
-        with substitute(values), _in_call(call):
+        with substitute(values), in_call(call):
             outputs = root._call_with_values(args, kwargs)
         root._clear_losses()
         return [leaf for leaf in leaves(outputs) if leaf is not None]
@@ -134,7 +143,10 @@ def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
 
 def _concrete(spec: Any) -> jax.ShapeDtypeStruct:
     shape = spec.symbolic_shape if isinstance(spec, KerasTensor) else spec.shape
-    sizes = tuple((2 if i == 0 else 32) if is_symbolic_dim(size) or size is None else size for i, size in enumerate(shape))
+    sizes = tuple(
+        (2 if i == 0 else 32) if is_symbolic_dim(size) or size is None else size
+        for i, size in enumerate(shape)
+    )
     return jax.ShapeDtypeStruct(sizes, spec.dtype)
 
 
@@ -148,11 +160,21 @@ def _lost_layer(layer: Layer, call: Call, root: Layer, paths: dict[Layer, str]) 
         code, what = "T107", f"a {kind} is made anew in each call, with new weights every time"
         fix = f"make it once in __init__ or build, self.layer = {kind}(...), and call self.layer here"
     else:
-        code, what = "T106", f"{kind} '{layer.name}' is used, but held where tracking can't see it: never trained, never saved"
+        code, what = (
+            "T106",
+            f"{kind} '{layer.name}' is used, but held where tracking can't see it: never trained, never saved",
+        )
         fix = "keep it in an attribute of a layer, or in a list, tuple, dict, set, deque or dataclass there"
     count = sum(variable.count for variable in layer.variables)
     return Untracked(
-        code=code, owner=_user_path(root, paths), name=layer.name, shape=(count,), dtype=layer.dtype, origin=layer.made_at, what=what, fix=fix
+        code=code,
+        owner=_user_path(root, paths),
+        name=layer.name,
+        shape=(count,),
+        dtype=layer.dtype,
+        origin=layer.made_at,
+        what=what,
+        fix=fix,
     )
 
 

@@ -42,10 +42,14 @@ def spread(given: Any, y_pred: Any, names: list[str], what: str, *, broadcast: b
             )
         return [given.get(name) for name in names]
     if len(names) == 1:
-        return [given[0] if isinstance(given, (list, tuple)) and len(given) == 1 and what != "metrics" else given]
+        return [
+            given[0] if isinstance(given, (list, tuple)) and len(given) == 1 and what != "metrics" else given
+        ]
     if isinstance(given, (list, tuple)):
         if len(given) != len(names):
-            raise ArgumentError(f"{what} has {len(given)} entries for {len(names)} outputs ({', '.join(names)}).")
+            raise ArgumentError(
+                f"{what} has {len(given)} entries for {len(names)} outputs ({', '.join(names)})."
+            )
         return list(given)
     if not broadcast:
         raise ArgumentError(f"{what} must be a list or a dict for a model with {len(names)} outputs.")
@@ -202,7 +206,9 @@ class Metrics:
         outputs = leaves(y_pred)
         for index, _, metric, weighted in self.rows:
             if targets[index] is not None:
-                metric.update_state(targets[index], outputs[index], sample_weight=weights[index] if weighted else None)
+                metric.update_state(
+                    targets[index], outputs[index], sample_weight=weights[index] if weighted else None
+                )
 
     def results(self) -> dict[str, Any]:
         """Label -> value."""
@@ -219,7 +225,11 @@ def _per_output(given: Any, y_pred: Any, names: list[str]) -> list[list[Any]]:
     if isinstance(given, dict):
         given = spread(given, y_pred, names, "metrics", broadcast=False)
     elif len(names) == 1:
-        given = [given[0]] if isinstance(given, (list, tuple)) and given and isinstance(given[0], (list, tuple)) else [given]
+        given = (
+            [given[0]]
+            if isinstance(given, (list, tuple)) and given and isinstance(given[0], (list, tuple))
+            else [given]
+        )
     elif isinstance(given, (list, tuple)) and not any(isinstance(one, (list, tuple)) for one in given):
         given = list(given) if len(given) == len(names) else [list(given)] * len(names)
     return [[] if one is None else list(one) if isinstance(one, (list, tuple)) else [one] for one in given]

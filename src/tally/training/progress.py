@@ -50,11 +50,16 @@ class Pace:
     def __init__(self) -> None:
         self.begun = time.perf_counter()
         self._first: tuple[int, float] | None = None
+        self._ended: float | None = None
 
     def step(self, done: int) -> None:
         """Take note that so many steps are done."""
         if self._first is None and done:
             self._first = (done, time.perf_counter())
+
+    def stop(self) -> None:
+        """Count no more time as that of steps: validation begins."""
+        self._ended = self._ended or time.perf_counter()
 
     @property
     def elapsed(self) -> float:
@@ -63,9 +68,10 @@ class Pace:
 
     def per_step(self, done: int) -> float:
         """Seconds per step, after so many."""
+        now = self._ended or time.perf_counter()
         if self._first is not None and done > self._first[0]:
-            return (time.perf_counter() - self._first[1]) / (done - self._first[0])
-        return self.elapsed / max(done, 1)
+            return (now - self._first[1]) / (done - self._first[0])
+        return (now - self.begun) / max(done, 1)
 
 
 class Display(Protocol):
@@ -200,6 +206,7 @@ class ProgbarLogger(Callback):
         self._display: Display | None = None
         self._waiting: Logs = None
         self._shown: dict[str, Any] = {}
+        self._pace, self._last = Pace(), 0.0
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Learn how much there is to do and how much to say."""
@@ -227,8 +234,10 @@ class ProgbarLogger(Callback):
         self._finish(logs)
 
     def on_test_begin(self, logs: Logs = None) -> None:
-        """Begin a line, outside of fit."""
-        if not self._in_fit:
+        """Begin a line; in fit, testing is validation and part of the epoch's line."""
+        if self._in_fit:
+            self._pace.stop()
+        else:
             self._begin()
 
     def on_test_end(self, logs: Logs = None) -> None:

@@ -19,7 +19,13 @@ Arrays = list[jax.Array]
 class State:
     """A model's variables in the four roles a step treats differently, and their values while a loop runs."""
 
-    def __init__(self, trainable: list[Variable], state: list[Variable], slots: list[Variable], measures: list[Variable]):
+    def __init__(
+        self,
+        trainable: list[Variable],
+        state: list[Variable],
+        slots: list[Variable],
+        measures: list[Variable],
+    ):
         self.groups = (trainable, state, slots, measures)
         self.loan: Loan | None = None
 
@@ -76,7 +82,9 @@ def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
     """
     trainable, fixed, slots, measures = state.groups
 
-    def step(t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batch: Any) -> Any:
+    def step(
+        t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batch: Any
+    ) -> Any:
         x, y, weight = batch
         key = jax.random.fold_in(jax.random.key(seed), health[0])
 
@@ -86,7 +94,9 @@ def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
             held.update(_pairs(measures, m))
             with substitute(held), step_key(key):
                 y_pred = forward(trainer, x, training=True)
-                loss = trainer.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=True)
+                loss = trainer.model.compute_loss(
+                    x=x, y=y, y_pred=y_pred, sample_weight=weight, training=True
+                )
                 parts = trainer.take_parts()
             trainer.model._clear_losses()
             scaled = trainer.optimizer.scale_loss(loss) if hasattr(trainer.optimizer, "scale_loss") else loss
@@ -148,7 +158,13 @@ def make_predict_step(trainer: Any, state: State) -> Callable[..., Any]:
 
 
 def measure(
-    trainer: Any, measures: list[Variable], values: Arrays, batch: Any, predicted: Any, loss: Any, parts: dict[str, Any]
+    trainer: Any,
+    measures: list[Variable],
+    values: Arrays,
+    batch: Any,
+    predicted: Any,
+    loss: Any,
+    parts: dict[str, Any],
 ) -> tuple[Arrays, dict[str, Any]]:
     """Update loss trackers and metrics with a batch; gives their new values and the logs."""
     x, y, weight = batch
@@ -166,7 +182,9 @@ def measure(
 def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
     """Make `count` training steps in one compiled call: batches are stacked along a new first axis."""
 
-    def steps(t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batches: Any) -> Any:
+    def steps(
+        t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batches: Any
+    ) -> Any:
         def body(carry: Any, batch: Any) -> Any:
             *carry, logs = step(*carry, seed, batch)
             return tuple(carry), logs

@@ -147,7 +147,9 @@ class Trainer:
         parts, self._parts = self._parts, {}
         return parts
 
-    def update_metrics(self, x: Any, y: Any, y_pred: Any, weight: Any, loss: Any, parts: dict[str, Any]) -> None:
+    def update_metrics(
+        self, x: Any, y: Any, y_pred: Any, weight: Any, loss: Any, parts: dict[str, Any]
+    ) -> None:
         """Take a batch into account."""
         size = next(leaf.shape[0] for leaf in leaves(x) if leaf is not None and np.ndim(leaf))
         assert self._loss_tracker is not None
@@ -201,7 +203,9 @@ class Trainer:
                 if len(self._losses.output_names) > 1:
                     self._part_trackers = {
                         f"{name}_loss": Mean(name=f"{name}_loss")
-                        for name, function in zip(self._losses.output_names, self._losses.functions, strict=True)
+                        for name, function in zip(
+                            self._losses.output_names, self._losses.functions, strict=True
+                        )
                         if function is not None
                     }
                 self._metrics.build(y, y_pred, self._losses)
@@ -228,7 +232,9 @@ class Trainer:
             health_room.warn_nothing_to_train(self.model)
         identity = (kind, tuple(tuple(group) for group in state.groups))
         if identity not in self._functions:
-            made = {"train": make_train_step, "test": make_test_step, "predict": make_predict_step}[kind](self, state)
+            made = {"train": make_train_step, "test": make_test_step, "predict": make_predict_step}[kind](
+                self, state
+            )
             if kind == "train" and self.steps_per_execution > 1:
                 one, many = made, several(made, self.steps_per_execution)
                 self._functions[identity] = (self._jitted(one, kind), self._jitted(many, kind))
@@ -291,7 +297,9 @@ class Trainer:
         self._check_compiled("fit", needs_optimizer=True)
         try:
             if validation_split and validation_data is None:
-                (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split)
+                (x, y, sample_weight), validation_data = split_validation(
+                    x, y, sample_weight, validation_split
+                )
             source = adapt(
                 x,
                 y,
@@ -303,7 +311,9 @@ class Trainer:
             )
             validation = None
             if validation_data is not None:
-                validation = self._adapt_validation(validation_data, validation_batch_size or batch_size, validation_steps)
+                validation = self._adapt_validation(
+                    validation_data, validation_batch_size or batch_size, validation_steps
+                )
             return self._fit(source, validation, epochs, initial_epoch, verbose, callbacks, validation_freq)
         except Exception as error:
             raise cut_trace(error)
@@ -313,20 +323,34 @@ class Trainer:
         if isinstance(data, (tuple, list)):
             if len(data) not in (2, 3):
                 raise DataError(
-                    f"validation_data has {len(data)} parts.", do="pass (x, y), (x, y, sample_weight), or a data source"
+                    f"validation_data has {len(data)} parts.",
+                    do="pass (x, y), (x, y, sample_weight), or a data source",
                 )
             x, y, weight = (*data, None)[:3]
             return adapt(x, y, weight, batch_size=batch_size, steps_per_epoch=steps)
         return adapt(data, batch_size=batch_size, steps_per_epoch=steps)
 
     def _fit(
-        self, source: Any, validation: Any, epochs: int, start: int, verbose: Any, callbacks: Any, validation_freq: Any
+        self,
+        source: Any,
+        validation: Any,
+        epochs: int,
+        start: int,
+        verbose: Any,
+        callbacks: Any,
+        validation_freq: Any,
     ) -> History:
         model = self.model
         model.stop_training = False
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
-                callbacks, add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose, epochs=epochs, steps=source.steps
+                callbacks,
+                add_history=True,
+                add_progbar=verbose != 0,
+                model=model,
+                verbose=verbose,
+                epochs=epochs,
+                steps=source.steps,
             )
         run = _Run(self, callbacks)
         callbacks.on_train_begin()
@@ -381,7 +405,12 @@ class Trainer:
             source = adapt(x, y, sample_weight, batch_size=batch_size, steps_per_epoch=steps)
             if not isinstance(callbacks, CallbackList):
                 callbacks = CallbackList(
-                    callbacks, add_progbar=verbose != 0, model=self.model, verbose=verbose, epochs=1, steps=source.steps
+                    callbacks,
+                    add_progbar=verbose != 0,
+                    model=self.model,
+                    verbose=verbose,
+                    epochs=1,
+                    steps=source.steps,
                 )
             callbacks.on_test_begin()
             logs = self._evaluate(source, callbacks)
@@ -414,12 +443,20 @@ class Trainer:
             if callbacks is not None:
                 callbacks.on_test_batch_end(index, logs)
         if state is None:
-            raise DataError("There is no data to evaluate on.", do="check that the source yields at least one batch")
+            raise DataError(
+                "There is no data to evaluate on.", do="check that the source yields at least one batch"
+            )
         source.on_epoch_end()
         return _pythonic(logs)
 
     def predict(
-        self, x: Any, *, batch_size: int | None = None, verbose: int | str = "auto", steps: int | None = None, callbacks: Any = None
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
     ) -> Any:
         """Compute the outputs for data, batch by batch.
 
@@ -430,7 +467,12 @@ class Trainer:
             source = adapt(x, batch_size=batch_size, steps_per_epoch=steps)
             if not isinstance(callbacks, CallbackList):
                 callbacks = CallbackList(
-                    callbacks, add_progbar=verbose != 0, model=self.model, verbose=verbose, epochs=1, steps=source.steps
+                    callbacks,
+                    add_progbar=verbose != 0,
+                    model=self.model,
+                    verbose=verbose,
+                    epochs=1,
+                    steps=source.steps,
                 )
             callbacks.on_predict_begin()
             state, step, made = None, None, []
@@ -449,12 +491,19 @@ class Trainer:
         except Exception as error:
             raise cut_trace(error)
         if not made:
-            raise DataError("There is no data to predict on.", do="check that the source yields at least one batch")
+            raise DataError(
+                "There is no data to predict on.", do="check that the source yields at least one batch"
+            )
         return jax.tree.map(lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *made)
 
     # -- single batches ------------------------------------------------------------------------------------------------
     def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: dict[int, float] | None = None, return_dict: bool = False
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
     ) -> Any:
         """One training step on one batch; returns the loss, or `[loss, metric, ...]`, or a dict."""
         self._check_compiled("train_on_batch", needs_optimizer=True)
@@ -471,7 +520,9 @@ class Trainer:
         logs = _pythonic(logs)
         return logs if return_dict else self._as_list(logs)
 
-    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
         """Loss and metrics on one batch, going on from earlier batches until `reset_metrics`."""
         self._check_compiled("test_on_batch")
         try:
@@ -538,7 +589,9 @@ class _Run:
             if self.trainer.model.stop_training:
                 break
         if not index:
-            raise DataError("There is no data to train on.", do="check that the source yields at least one batch")
+            raise DataError(
+                "There is no data to train on.", do="check that the source yields at least one batch"
+            )
         source.on_epoch_end()
         self.check(self.recent, epoch)
         return _pythonic(logs)
@@ -569,7 +622,9 @@ class _Run:
         assert state is not None
         batch = _with_dtypes(batches[0] if len(batches) == 1 else stack(batches))
         step = self.one if len(batches) == 1 else self.many
-        with health_room.whole_steps():  # Ctrl-C between giving the old values away and holding the new ones would lose both
+        with (
+            health_room.whole_steps()
+        ):  # Ctrl-C between giving the old values away and holding the new ones would lose both
             *groups, health, logs = step(*state.values, self.health, self.seed, batch)
             state.exchange(*groups)
             self.health = health
@@ -600,7 +655,16 @@ class _Run:
 
 
 _COMPILE_ARGUMENTS = frozenset(
-    ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution", "jit_compile")
+    (
+        "optimizer",
+        "loss",
+        "loss_weights",
+        "metrics",
+        "weighted_metrics",
+        "run_eagerly",
+        "steps_per_execution",
+        "jit_compile",
+    )
 )
 
 
@@ -613,7 +677,12 @@ def _shapes(batch: Any) -> list[Any]:
 
 
 def _arrays(structure: Any) -> Any:
-    return map_tree(lambda leaf: None if leaf is None else leaf if isinstance(leaf, (np.ndarray, jax.Array)) else as_array(leaf), structure)
+    return map_tree(
+        lambda leaf: (
+            None if leaf is None else leaf if isinstance(leaf, (np.ndarray, jax.Array)) else as_array(leaf)
+        ),
+        structure,
+    )
 
 
 def _with_dtypes(batch: Any) -> Any:

@@ -1,0 +1,235 @@
+"""What a layer holds: the layers and variables in its attributes, whether they learn, and their values."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tally.core import tracking
+from tally.core.dtype import DTypePolicy, get_policy
+from tally.core.errors import ShapeError, TallyError, UnbuiltError, users_line
+from tally.core.random import SeedGenerator
+from tally.core.registry import Configured
+from tally.core.variable import Variable, materialize
+
+if TYPE_CHECKING:
+    from tally.core.layer import Layer
+
+
+class Held:
+    """The base class's own notes about a layer, in one place so that the layer's attributes are the user's alone."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.auto_named = True
+        self.path = ""
+        self.policy: DTypePolicy = get_policy(None)
+        self.trainable = True
+        self.frozen_at: str | None = None
+        self.built = False
+        self.building = False
+        self.made_at: str | None = None
+        self.weights: list[Variable] = []
+        self.losses: list[Any] = []
+        self.initial_weights: list[Any] | None = None
+        self.batch_input_shape: tuple[int | None, ...] | None = None
+        self.build_shapes: Any = None
+        self.input_shapes: list[tuple[int | None, ...]] = []
+        self.output_shapes: list[tuple[int | None, ...]] = []
+        self.legacy: list[str] = []
+        self.last_call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.initialised = False
+
+
+class Holder(Configured):
+    """The part of a layer that knows what it holds. `Layer` adds building and calling."""
+
+    _held: Held
+    name: str
+    built: bool
+    made_at: str | None
+
+    def _notes(self) -> Held:
+        if not self._held.initialised:
+            raise TallyError(
+                f"{type(self).__name__} was used before its base class was set up.",
+                where=f"made at {self._held.made_at}",
+                do="call super().__init__(**kwargs) first in __init__",
+            )
+        return self._held
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = vars(self).get("_held")
+        if held is not None and not held.initialised and isinstance(value, (Holder, Variable)):
+            self._notes()  # raises: super().__init__ was forgotten
+        old = vars(self).get(name)
+        object.__setattr__(self, name, value)
+        if isinstance(old, Variable) and old is not value and held is not None and old in held.weights:
+            held.weights.remove(old)  # a weight that was exchanged for another is no longer this layer's
+
+    def _attributes(self) -> dict[str, Any]:
+        """The user's attributes: everything but the base's own notes."""
+        return {name: value for name, value in vars(self).items() if name not in _INTERNAL}
+
+    def _children(self) -> Iterator[tuple[str, "Layer"]]:
+        """`(place, layer)` of every direct sublayer: attribute names, with positions or keys in containers."""
+        found = tracking.find(self._attributes(), lambda value: isinstance(value, Holder))
+        return ((place, layer) for place, layer in found if layer is not self)
+
+    def _own_variables(self) -> list[Variable]:
+        """Variables held by the layer itself, trainable ones first, each group in the order of making."""
+        return [variable for _, variable in self._named_variables()]
+
+    def _named_variables(self) -> list[tuple[str, Variable]]:
+        """`(place, variable)` for the layer's own variables, seeds excluded."""
+        named = {v: v.name for v in self._held.weights}
+        for place, variable in tracking.find(self._attributes(), lambda value: isinstance(value, Variable)):
+            if variable not in named:
+                named[variable] = variable.name if variable.name != "variable" else place
+        ordered = sorted(named, key=lambda v: (not v.declared_trainable, v.number))
+        return [(named[v], v) for v in ordered if not v.is_seed]
+
+    def _own_seeds(self) -> list[Variable]:
+        """The states of seed generators held by the layer itself."""
+        found = tracking.find(self._attributes(), lambda value: isinstance(value, SeedGenerator))
+        return [generator.state for _, generator in found]
+
+    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list["Layer"]:
+        found: dict[Any, None] = {self: None}
+
+        def walk(layer: Any) -> None:
+            for _, child in layer._children():
+                if child not in found:
+                    found[child] = None
+                    if recursive:
+                        walk(child)
+
+        walk(self)
+        return list(found)[0 if include_self else 1 :]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Every variable of the layer and its sublayers, once each, seed states included."""
+        found: dict[Variable, None] = {}
+        for layer in self._flatten_layers():
+            found.update(dict.fromkeys((*layer._own_variables(), *layer._own_seeds())))
+        return list(found)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Like `variables`, without seed states: what `get_weights` gives and files hold."""
+        return [variable for variable in self.variables if not variable.is_seed]
+
+    def _trainable(self, seen: set[Any] | None = None) -> dict[Variable, None]:
+        seen = set() if seen is None else seen
+        if self in seen or not self._notes().trainable:
+            return {}
+        seen.add(self)
+        found = {variable: None for variable in self._own_variables() if variable.trainable}
+        for _, child in self._children():
+            found.update(child._trainable(seen))
+        return found
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """Variables an optimizer may change. Empty before the layer is built."""
+        return list(self._trainable())
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The same as `trainable_variables`."""
+        return self.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """All other variables: frozen ones, moving statistics, seed states."""
+        trainable = self._trainable()
+        return [variable for variable in self.variables if variable not in trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The same without seed states."""
+        return [variable for variable in self.non_trainable_variables if not variable.is_seed]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer may learn. Setting it reaches all sublayers and weights, at any time."""
+        return self._notes().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        line = users_line()
+        for layer in self._flatten_layers():
+            layer._notes().trainable = bool(value)
+            layer._held.frozen_at = None if value else line
+            for variable in layer._own_variables():
+                if variable.declared_trainable:
+                    variable.trainable = bool(value)
+                    variable.frozen_at = None if value else line
+
+    def count_params(self) -> int:
+        """Number of scalars in all weights, each weight once.
+
+        Raises:
+            UnbuiltError: No input shape has been seen, so there is nothing to count yet.
+        """
+        if not self.built:
+            raise UnbuiltError(
+                f"{type(self).__name__} '{self.name}' has no weights yet: it has not seen an input shape.",
+                where=f"made at {self.made_at}",
+                do="call it on data, call build(input_shape), or give the model an Input",
+            )
+        return sum(variable.count for variable in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The values of all weights as NumPy arrays."""
+        self.materialize()
+        return [variable.numpy() for variable in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of all weights, in the order of `weights`.
+
+        Raises:
+            ShapeError: There are too many or too few, or one has another shape; then none was changed.
+        """
+        variables = self.weights
+        shapes = [tuple(np.shape(value)) for value in weights]
+        if len(shapes) != len(variables):
+            raise ShapeError(
+                f"{type(self).__name__} '{self.name}' has {len(variables)} weights but was given {len(shapes)}.",
+                where=f"made at {self.made_at}",
+                do="give one array for each of: "
+                + (", ".join(f"{v.path} {v.shape}" for v in variables) or "no weights"),
+            )
+        for variable, shape in zip(variables, shapes, strict=True):
+            if variable.shape != shape:
+                raise ShapeError(
+                    f"Weight '{variable.path}' has shape {variable.shape} but was given {shape}.",
+                    where=f"layer made at {self.made_at}",
+                    do="check the order and the orientation of the arrays; nothing was changed",
+                )
+        for variable, value in zip(variables, weights, strict=True):
+            variable.assign(value)
+
+    def materialize(self, shardings: Any = None) -> None:
+        """Draw all values that are still planned, in one compiled call.
+
+        Args:
+            shardings: A function `variable -> jax.sharding.Sharding`, or None for the default device.
+        """
+        variables = self.variables
+        materialize(variables, [shardings(v) for v in variables] if callable(shardings) else None)
+
+
+_INTERNAL = frozenset(
+    (
+        "_held",
+        "_arguments",
+        "number",
+        "inbound_nodes",
+        "activity_regularizer",
+        "autocast",
+        "input_spec",
+        "supports_masking",
+    )
+)
