@@ -18,7 +18,9 @@ IMAGES = {
 @pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])
 def test_pixels_are_scaled_as_keras_scales_them(mode, layout, kind):
     images = IMAGES[layout].astype("float32")
-    expected = keras.applications.imagenet_utils.preprocess_input(images.copy(), data_format=layout, mode=mode)
+    expected = keras.applications.imagenet_utils.preprocess_input(
+        images.copy(), data_format=layout, mode=mode
+    )
     scaled = imagenet_utils.preprocess_input(kind(images), data_format=layout, mode=mode)
     assert scaled.dtype == "float32"
     np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-5)

@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
 @functools.cache
 def call_parameters(cls: type["Layer"]) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's `call`, without self."""
     return dict(list(inspect.signature(cls.call).parameters.items())[1:])
 
 
 @functools.cache
 def build_parameters(cls: type["Layer"]) -> dict[str, Any]:
+    """Name and kind of the parameters of a class's `build`, without self."""
     return {name: p.kind for name, p in list(inspect.signature(cls.build).parameters.items())[1:]}
 
 
 @functools.cache
 def default_training(cls: type["Layer"]) -> bool | None:
+    """What `call` takes as its phase when nobody says."""
     parameter = call_parameters(cls).get("training")
     return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
@@ -45,12 +48,10 @@ def to_arrays(
             if layer.autocast and leaf.dtype.name != dtype and is_floating(leaf.dtype):
                 return _with_mask(leaf.astype(dtype), leaf)
             return leaf
-        if (
-            isinstance(leaf, (np.ndarray, np.generic, Variable))
-            or hasattr(leaf, "detach")
-            or _is_tensorflow(leaf)
-        ):
-            array = as_array(leaf.numpy() if _is_tensorflow(leaf) else leaf)
+        if _is_tensorflow(leaf):
+            leaf = leaf.numpy()
+        if isinstance(leaf, (np.ndarray, np.generic, Variable)) or hasattr(leaf, "detach"):
+            array = as_array(leaf)
             return array.astype(dtype) if layer.autocast and is_floating(array.dtype) else array
         return leaf
 
@@ -76,14 +77,17 @@ def _is_tensorflow(leaf: Any) -> bool:
 
 
 def is_traced(structure: Any) -> bool:
+    """Whether a tracer is among the leaves."""
     return any(isinstance(leaf, Tracer) for leaf in leaves(structure))
 
 
 def is_input(leaf: Any) -> bool:
+    """Whether a leaf is data rather than a mask."""
     return isinstance(leaf, jax.Array) and leaf.dtype != bool
 
 
 def as_spec(leaf: Any) -> Any:
+    """An array's shape and dtype in its place; anything else as it is."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, jax.Array) else leaf
 
 
@@ -105,6 +109,7 @@ def call_shapes(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def masks_of(structure: Any) -> Any:
+    """The mask of each leaf, or None, in the same structure."""
     return map_tree(lambda leaf: masks.get_mask(leaf) if isinstance(leaf, jax.Array) else None, structure)
 
 
@@ -127,9 +132,11 @@ def fill_named_masks(names: dict[str, Any], args: tuple[Any, ...], kwargs: dict[
 
 
 def is_named(shapes: dict[str, Any]) -> bool:
+    """Whether shapes are given by the names of `build`'s parameters."""
     return bool(shapes) and all(str(name).endswith("_shape") for name in shapes)
 
 
 def show_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The tensors of a call in words: `float32[32,28,28,1]`."""
     shown = [describe(leaf) for leaf in leaves((args, kwargs)) if isinstance(leaf, jax.Array)]
     return ", ".join(shown) or "no tensors"

@@ -25,8 +25,8 @@ class Call:
     def __init__(self, training: bool | None) -> None:
         self.training = training
         self.started = next(numbers)
-        self.layers: dict["Layer", None] = {}
-        self.watch: Callable[["Layer", Any], None] | None = None
+        self.layers: dict[Layer, None] = {}
+        self.watch: Callable[[Layer, Any], None] | None = None
 
 
 current_call: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -34,6 +34,7 @@ current_call: ContextVar[Call | None] = ContextVar("call", default=None)
 
 @contextmanager
 def in_call(call: Call) -> Iterator[None]:
+    """Make this the call in hand while the block runs."""
     token = current_call.set(call)
     try:
         yield
@@ -98,8 +99,8 @@ def noted(layer: "Layer", doing: Any) -> Iterator[None]:
             where = f", raised at {line}" if line and not isinstance(error, TallyError) else ""
             if "__jax_array__" in str(error):
                 error.add_note(
-                    "A function of jax.numpy was given a Variable. do: pass its value, for instance self.kernel.value, or use "
-                    "tally.ops, which takes variables as they are"
+                    "A function of jax.numpy was given a Variable. do: pass its value, for instance "
+                    "self.kernel.value, or use tally.ops, which takes variables as they are"
                 )
         error.add_note(f"in {type(layer).__name__} '{layer.name}', made at {layer.made_at}, {doing()}{where}")
         if isinstance(error, TallyError):

@@ -97,8 +97,8 @@ class DTypePolicy:
     """What a layer stores its weights in and what it computes in.
 
     Args:
-        name: A dtype such as `"float32"` or `"bfloat16"` for both, or `"mixed_bfloat16"` / `"mixed_float16"`: weights in
-            float32, computation in the shorter type.
+        name: A dtype such as `"float32"` or `"bfloat16"` for both, or `"mixed_bfloat16"` / `"mixed_float16"`:
+            weights in float32, computation in the shorter type.
     """
 
     keras_module = "keras"

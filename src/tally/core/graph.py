@@ -1,4 +1,4 @@
-"""The graph between symbolic inputs and outputs: which operations it holds, in which order, and how it runs on arrays."""
+"""The graph between symbolic inputs and outputs: its operations, their order, and how it runs on arrays."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,7 +74,7 @@ class Graph:
 
 
 def _order(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> tuple[list[Node], dict[int, int]]:
-    """Nodes so that each comes after those it needs, and when each operation was first met on the way from the outputs."""
+    """Nodes, each after those it needs, and when each operation was first met on the way from the outputs."""
     given = {id(tensor) for tensor in inputs}
     done: dict[int, Node] = {}
     visits: dict[int, int] = {}

@@ -64,8 +64,8 @@ class Layer(Holder):
         dtype: Dtype or policy name, such as `"float32"` or `"mixed_bfloat16"`.
         autocast: Whether floating inputs are cast to the compute dtype.
         name: Name; the class's name and a number unless given.
-        input_shape, input_dim, batch_input_shape, batch_size, weights: Accepted as older Keras code has them: the shape of
-            one example for a first layer of a `Sequential`, and initial weights.
+        input_shape, input_dim, batch_input_shape, batch_size, weights: Accepted as older Keras code has them: the
+            shape of one example for a first layer of a `Sequential`, and initial weights.
 
     Example:
         >>> class Linear(tally.layers.Layer):
@@ -89,6 +89,7 @@ class Layer(Holder):
             cls.build = once(cls.build)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Note where the layer is made before its own constructor runs."""
         layer = super().__new__(cls, *args, **kwargs)
         held = Held()
         held.made_at = users_line()
@@ -435,7 +436,8 @@ class Layer(Holder):
             return
         for output in leaves(outputs):
             if isinstance(output, jax.Array):
-                self.add_loss(self.activity_regularizer(output))
+                loss = self.activity_regularizer(output)
+                self.add_loss(loss / output.shape[0] if output.ndim else loss)  # per example, as in Keras
 
     def _set_output_masks(
         self, args: tuple[Any, ...], outputs: Any, previous_mask: Any, *, uses_mask: bool
@@ -444,8 +446,8 @@ class Layer(Holder):
         if not (self.supports_masking or overridden) or not args:
             if not uses_mask and any(m is not None for m in leaves(previous_mask)):
                 warnings.warn(
-                    f"{type(self).__name__} '{self.name}' was given a mask but doesn't pass it on: the layers after it see "
-                    "every time step. Set supports_masking = True if the layer leaves time steps where they are.",
+                    f"{type(self).__name__} '{self.name}' was given a mask but doesn't pass it on: the layers after "
+                    "it see every step. Set supports_masking = True if the layer leaves time steps where they are.",
                     stacklevel=2,
                 )
             return
@@ -526,7 +528,9 @@ class Layer(Holder):
     # -- configuration -------------------------------------------------------------------------------------------------
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON-able values, with name, dtype and trainable where it takes them."""
-        config = {name: serialize(value) for name, value in self._arguments.items() if name not in _LEGACY}
+        config = {
+            name: serialize(value) for name, value in self._arguments.items() if name not in self._held.legacy
+        }
         accepted = accepted_arguments(type(self))
         now = {"name": self.name, "trainable": self.trainable, "dtype": serialize(self.dtype_policy)}
         config.update((k, v) for k, v in now.items() if accepted is None or k in accepted)
@@ -550,13 +554,11 @@ class Layer(Holder):
         nodes: list[Node] = self.inbound_nodes  # type: ignore[attr-defined]
         if len(nodes) != 1:
             raise UnbuiltError(
-                f"{type(self).__name__} '{self.name}' is used {len(nodes)} times in graphs, so it has no single input or output.",
+                f"{type(self).__name__} '{self.name}' is used {len(nodes)} times in graphs, "
+                "so it has no single input or output.",
                 where=f"made at {self.made_at}",
             )
         return nodes[0]
-
-
-_LEGACY = frozenset(("weights", "input_shape", "input_dim", "batch_input_shape", "batch_shape", "batch_size"))
 
 
 def _raw(value: Any) -> Any:

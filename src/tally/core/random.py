@@ -1,4 +1,4 @@
-"""Randomness: one global seed, keys that are two integers until they are needed, and seed generators that layers own."""
+"""Randomness: one global seed, keys that are two integers until needed, and seed generators that layers own."""
 
 import itertools
 import random as python_random
@@ -80,8 +80,8 @@ def draw_key(seed: "int | SeedGenerator | jax.Array | None" = None) -> jax.Array
     """The JAX key behind a `seed` argument.
 
     Args:
-        seed: An integer gives the same key each time, a `SeedGenerator` its next one, a JAX key itself, None the next of
-            the global sequence.
+        seed: An integer gives the same key each time, a `SeedGenerator` its next one, a JAX key itself, None the next
+            of the global sequence.
     """
     if seed is None:
         step = _step_key.get()

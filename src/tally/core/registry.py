@@ -21,6 +21,7 @@ _ROOMS = (
     "optimizers",
 )
 """The rooms that publish names. Those not loaded yet are loaded when a configuration names something unknown."""
+_FUNCTIONS = ("activations", "regularizers", "constraints")
 _registered: dict[str, Any] = {}
 """`package>name` -> a user's class or function."""
 _custom: ContextVar[dict[str, Any] | None] = ContextVar("custom objects", default=None)
@@ -57,6 +58,7 @@ class Configured:
             publish(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Keep the arguments before the constructor sees them."""
         made = super().__new__(cls)
         object.__setattr__(made, "_arguments", record_arguments(cls, args, kwargs))
         return made
@@ -101,7 +103,7 @@ def known_arguments(cls: type) -> frozenset[str] | None:
 
 
 def record_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Bind a constructor call to names, defaults included; an ill-formed call records nothing and fails in `__init__`."""
+    """Bind a constructor call to names, defaults included; an ill-formed one fails in `__init__`, not here."""
     try:
         bound = _signature(cls).bind(None, *args, **kwargs)
     except TypeError:
@@ -167,7 +169,8 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
     """Turn a name, a config, a class, an object or a function into what a family uses.
 
     Args:
-        family: `initializers`, `activations`, `regularizers`, `constraints`, `losses`, `metrics`, `optimizers`, `layers`.
+        family: `initializers`, `activations`, `regularizers`, `constraints`, `losses`, `metrics`, `optimizers`
+            or `layers`.
         identifier: A string such as `"relu"`, a `{"class_name", "config"}` dict, a class, or the thing itself.
         none: What None stands for.
 
@@ -177,9 +180,17 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
     if identifier is None:
         return none
     if isinstance(identifier, dict):
-        return deserialize(identifier)
+        return deserialize({**identifier, "module": identifier.get("module") or f"keras.{family}"})
+    if inspect.isclass(identifier):
+        return identifier()
     if not isinstance(identifier, str):
-        return identifier() if inspect.isclass(identifier) else identifier
+        if family in _FUNCTIONS and not callable(identifier):
+            raise ArgumentError(
+                f"{identifier!r} is no {family.removesuffix('s')}.", do="pass a name, a function or None"
+            )
+        return identifier
+    if family not in _published:
+        importlib.import_module(f"tally.{family}")
     found = get_registered_object(identifier) or _published.get(family, {}).get(identifier)
     if found is None:
         by_snake = {snake_case(name): thing for name, thing in _published.get(family, {}).items()}
@@ -312,10 +323,10 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return _deserializers[name](config)
     if name == "function":
         return find(config.get("module"), inner, config.get("registered_name"))
-    thing: Any = find(config.get("module"), name, config.get("registered_name"))
+    thing = find(config.get("module"), name, config.get("registered_name"))
     if not inspect.isclass(thing):
         return thing
-    made = thing.from_config(inner)
+    made: Any = thing.from_config(inner)  # pyright: ignore[reportAttributeAccessIssue]
     build_config = config.get("build_config")
     if build_config and hasattr(made, "build_from_config"):
         made.build_from_config(build_config)

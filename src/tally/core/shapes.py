@@ -10,14 +10,17 @@ from tally.core.symbol import KerasTensor, map_tree
 
 
 def known_sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """A shape with None where a size is symbolic."""
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def as_shape(shape: Any) -> tuple[int | None, ...]:
+    """One size or several as a tuple."""
     return (shape,) if shape is None or isinstance(shape, int) else tuple(shape)
 
 
 def is_shape(value: Any) -> bool:
+    """Whether a value is one shape rather than a nest of them."""
     return isinstance(value, (tuple, list)) and all(
         size is None or isinstance(size, (int, np.integer)) for size in value
     )
@@ -35,13 +38,16 @@ def map_shapes(function: Any, shapes: Any) -> Any:
 
 
 def is_tensor(value: Any) -> bool:
+    """Whether a value is an array or a symbolic tensor."""
     return isinstance(value, (KerasTensor, jax.Array, np.ndarray))
 
 
 def shapes_of(structure: Any) -> Any:
+    """The shape of each tensor, in the same structure."""
     return map_tree(lambda leaf: known_sizes(leaf.shape) if is_tensor(leaf) else None, structure)
 
 
 def describe(array: Any) -> str:
     """A tensor in a word: `float32[32,28,28,1]`."""
-    return f"{array.dtype.name if hasattr(array.dtype, 'name') else array.dtype}[{','.join(map(str, known_sizes(array.shape)))}]"
+    dtype = getattr(array.dtype, "name", array.dtype)
+    return f"{dtype}[{','.join(map(str, known_sizes(array.shape)))}]"

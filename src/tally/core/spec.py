@@ -99,11 +99,12 @@ def _check_one(layer: "Layer", spec: InputSpec, tensor: Any) -> None:
         found = shape[axis] if -rank <= axis < rank else None
         if size is not None and found is not None and found != size:
             word = _axis_word(layer, size)
+            word = word.removesuffix("s") if size == 1 else word
             raise ShapeError(
                 f"{who} takes {size} {word}, but was given {found}.",
                 where=where,
-                do=f"feed {size} {word} on {'the last axis' if axis in (-1, rank - 1) else f'axis {axis}'}, or make another "
-                f"{type(layer).__name__} for this input",
+                do=f"feed {size} {word} on {'the last axis' if axis in (-1, rank - 1) else f'axis {axis}'}, "
+                f"or make another {type(layer).__name__} for this input",
             )
     for axis, size in enumerate(spec.shape or ()):
         if size is not None and axis < rank and shape[axis] is not None and shape[axis] != size:
@@ -114,7 +115,10 @@ def _check_one(layer: "Layer", spec: InputSpec, tensor: Any) -> None:
 
 def _rank_advice(shape: tuple[int | None, ...], rank: int, wanted: int) -> str:
     if rank == wanted - 1:
-        return f"add the missing axis: a batch axis, x[None], gives {(1, *shape)}; a channel axis, x[..., None], gives {(*shape, 1)}"
+        return (
+            f"add the missing axis: a batch axis, x[None], gives {(1, *shape)}; "
+            f"a channel axis, x[..., None], gives {(*shape, 1)}"
+        )
     if rank > wanted:
         return "flatten or pool the extra dimensions first, or take a layer of higher rank"
     return "check which axes the input lacks"

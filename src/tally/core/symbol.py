@@ -105,7 +105,7 @@ class KerasTensor:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"A symbolic tensor has no '{name}': it has a shape {self.__dict__.get('shape', '')} and a dtype, but no values. "
+            f"A symbolic tensor has no '{name}': it has a shape and a dtype, but no values. "
             "Use a function of tally.ops instead."
         )
 
@@ -145,9 +145,9 @@ def has_symbol(*structures: Any) -> bool:
 def infer(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     """Symbolic outputs of a function for symbolic inputs: what `jax.eval_shape` says, masks included.
 
-    Unknown sizes are JAX's symbolic dimensions. Where JAX can't decide a comparison between them, every unknown size but
-    the batch is taken to be one and the same; where even that is undecidable, the function is evaluated for two sets of
-    made-up sizes, and the sizes that differ in the results are the unknown ones.
+    Unknown sizes are JAX's symbolic dimensions. Where JAX can't decide a comparison between them, every unknown size
+    but the batch is taken to be one and the same; where even that is undecidable, the function is evaluated for two
+    sets of made-up sizes, and the sizes that differ in the results are the unknown ones.
     """
     structure = jax.tree.structure((args, kwargs), is_leaf=lambda value: value is None)
     everything = leaves((args, kwargs))
@@ -158,9 +158,8 @@ def infer(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> An
         specs = [jax.ShapeDtypeStruct(tuple(map(sizes, s.symbolic_shape)), s.dtype) for s in with_masks]
 
         def run(arrays: list[Any]) -> Any:
-            filled, found = iter(arrays), []
-            for leaf in everything:
-                found.append(next(filled) if isinstance(leaf, KerasTensor) else leaf)
+            filled = iter(arrays)
+            found = [next(filled) if isinstance(leaf, KerasTensor) else leaf for leaf in everything]
             rest = iter(arrays[len(symbols) :])
             for symbol, array in zip(symbols, arrays, strict=False):
                 if symbol.keras_mask is not None:
@@ -250,6 +249,7 @@ class Operation:
         self.built = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Apply the op."""
         return self.function(*args, **kwargs)
 
 

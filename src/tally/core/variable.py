@@ -78,19 +78,61 @@ def current_scope() -> tuple[str, ...]:
 
 
 class Loan:
-    """The values of a model's variables while a compiled loop owns them: one list, exchanged after every step."""
+    """The values of variables while a compiled loop owns them: one list, exchanged after every step.
+
+    A step gives the memory of the values it takes away (donation). So an array that anyone else may hold is copied before
+    it is lent, and whoever reads a variable meanwhile gets a copy that stays valid.
+
+    Args:
+        variables: Those that are lent; they must hold values. One that is lent already is lent on, and returned there.
+    """
 
     def __init__(self, variables: Sequence["Variable"]) -> None:
         self.variables = list(variables)
-        self.values: list[jax.Array] = [v.raw for v in self.variables]
+        self.values: list[jax.Array] = [
+            value if v._is_unseen and v._loan is None else jnp.array(value, copy=True)
+            for v, value in zip(self.variables, stored(self.variables), strict=True)
+        ]
+        self._shown: dict[int, jax.Array] = {}
+        self._owners = [(v._loan, v._loan_index) for v in self.variables]
         for index, variable in enumerate(self.variables):
             variable._loan, variable._loan_index, variable._value = self, index, None
 
+    def exchange(self, values: list[jax.Array]) -> None:
+        """Put the values after a step in the place of those before it."""
+        self.values = values
+        if self._shown:
+            self._shown = {}
+
+    def show(self, index: int) -> jax.Array:
+        """A copy of a value, made once per step."""
+        if index not in self._shown:
+            self._shown[index] = jnp.array(self.values[index], copy=True)
+        return self._shown[index]
+
+    def put(self, index: int, value: jax.Array) -> None:
+        """Set a value; whoever gave it keeps it."""
+        self.values[index] = jnp.array(value, copy=True)
+        self._shown.pop(index, None)
+
     def settle(self) -> None:
         """Give every variable its last value back."""
-        for variable, value in zip(self.variables, self.values, strict=True):
-            if variable._loan is self:
-                variable._value, variable._loan = value, None
+        for variable, value, (loan, index) in zip(self.variables, self.values, self._owners, strict=True):
+            if variable._loan is not self:
+                continue
+            variable._loan, variable._loan_index = loan, index
+            if loan is None:
+                variable._value, variable._is_unseen = value, True
+            else:
+                loan.values[index] = value
+                loan._shown.pop(index, None)
+
+
+def stored(variables: Sequence["Variable"]) -> list[jax.Array]:
+    """The arrays behind variables, for a computation that neither donates them nor shows them to anyone."""
+    return [
+        cast("jax.Array", v._value) if v._loan is None else v._loan.values[v._loan_index] for v in variables
+    ]
 
 
 class Variable:
@@ -104,8 +146,8 @@ class Variable:
         autocast: Whether layers read it in their compute dtype.
         aggregation: How replicas combine it: `"none"`, `"mean"`, `"sum"` or `"only_first_replica"`.
         name: Last part of its path.
-        axes: One name per dimension, for instance `("features", "units")`. They write the formulas, name the axis in a shape
-            error and can shard the weight.
+        axes: One name per dimension, for instance `("features", "units")`. They write the formulas, name the axis in a
+            shape error and can shard the weight.
         constraint: Function applied to the value after each update.
         regularizer: Function whose result is added to the loss.
 
@@ -149,6 +191,7 @@ class Variable:
         self.is_seed = False
         self.frozen_at: str | None = None
         self._value: jax.Array | None = None
+        self._is_unseen = False  # nobody else can hold the array
         self._loan: Loan | None = None
         self._loan_index = 0
         if callable(initializer):
@@ -229,10 +272,11 @@ class Variable:
             if values.abstract:
                 return jnp.zeros(self.shape, self.dtype)
         if self._loan is not None:
-            return self._loan.values[self._loan_index]
+            return self._loan.show(self._loan_index)
         if self._value is None:
             with jax.ensure_compile_time_eval():  # a first read inside a trace must not capture a tracer
                 materialize([self])
+        self._is_unseen = False
         return cast("jax.Array", self._value)
 
     @property
@@ -284,9 +328,9 @@ class Variable:
                 do="use tally's fit, or layer.stateless_call, which return what was assigned",
             )
         elif self._loan is not None:
-            self._loan.values[self._loan_index] = value
+            self._loan.put(self._loan_index, value)
         else:
-            self._value = value
+            self._value, self._is_unseen = value, False
         return self
 
     def assign_add(self, value: Any) -> Any:
@@ -310,7 +354,8 @@ class Variable:
     def __repr__(self) -> str:
         state = "planned" if self.is_planned else "materialised"
         axes = f" axes={self.axes}" if any(self.axes) else ""
-        return f"<Variable path={self.path} shape={self.shape} dtype={self.dtype}{axes} trainable={self.trainable} {state}>"
+        kind = f"shape={self.shape} dtype={self.dtype}{axes} trainable={self.trainable}"
+        return f"<Variable path={self.path} {kind} {state}>"
 
     def __len__(self) -> int:
         if not self.shape:
@@ -339,7 +384,7 @@ class Variable:
         return self is other
 
     @property
-    def T(self) -> jax.Array:  # noqa: N802 - NumPy's name
+    def T(self) -> jax.Array:
         """The value transposed."""
         return self.value.T
 

@@ -184,6 +184,14 @@ from tally.layers.regularization import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from tally.layers.preprocessing import (
+    CategoryEncoding,
+    CenterCrop,
+    Discretization,
+    Normalization,
+    Rescaling,
+    Resizing,
+)
 from tally.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
 from tally.layers.recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from tally.layers.wrapper import Bidirectional, TimeDistributed, Wrapper

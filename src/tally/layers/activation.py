@@ -59,10 +59,16 @@ class ReLU(Layer):
     supports_masking = True
 
     def __init__(
-        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
+        self,
+        max_value: float | None = None,
+        negative_slope: float = 0.0,
+        threshold: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_not_negative(self, max_value=max_value or 0, negative_slope=negative_slope, threshold=threshold)
+        _check_not_negative(
+            self, max_value=max_value or 0, negative_slope=negative_slope, threshold=threshold
+        )
         self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
 
     def call(self, inputs: jax.Array) -> jax.Array:

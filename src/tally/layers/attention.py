@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tally.core.layer import Layer
 from tally.core.random import SeedGenerator
+from tally.core.registry import publish
 from tally.core.variable import Variable
 from tally.layers.activation import Softmax
 from tally.layers.arguments import adopt, own
@@ -52,7 +53,13 @@ class _HeadedAttention(Layer):
             raise refuse(self, "can't drop scores that flash attention never makes.", "set dropout=0")
 
     def _project(
-        self, name: str, shape: Shape, taken: int, sizes: Sequence[int | None], axes: Sequence[str], activation: Any = None
+        self,
+        name: str,
+        shape: Shape,
+        taken: int,
+        sizes: Sequence[int | None],
+        axes: Sequence[str],
+        activation: Any = None,
     ) -> EinsumDense:
         """A layer that turns the last `taken` axes into axes of these sizes, built.
 
@@ -65,7 +72,11 @@ class _HeadedAttention(Layer):
             activation: Function of the result.
         """
         letters = "".join(chr(ord("a") + i) for i in range(len(shape) + len(sizes)))
-        free, bound, made = letters[: len(shape) - taken], letters[len(shape) - taken : len(shape)], letters[len(shape) :]
+        free, bound, made = (
+            letters[: len(shape) - taken],
+            letters[len(shape) - taken : len(shape)],
+            letters[len(shape) :],
+        )
         kinds = ("initializer", "regularizer", "constraint")
         layer = EinsumDense(
             f"{free}{bound},{bound}{made}->{free}{made}",
@@ -76,7 +87,11 @@ class _HeadedAttention(Layer):
             dtype=self.dtype_policy,
             trainable=self.trainable,
             activity_regularizer=self.projection_regularizer,  # type: ignore[attr-defined]
-            **{f"{part}_{kind}": getattr(self, f"{part}_{kind}") for part in ("kernel", "bias") for kind in kinds},
+            **{
+                f"{part}_{kind}": getattr(self, f"{part}_{kind}")
+                for part in ("kernel", "bias")
+                for kind in kinds
+            },
         )
         layer._build(shape)
         layer.kernel.axes = tuple(axes)
@@ -85,7 +100,12 @@ class _HeadedAttention(Layer):
         return layer
 
     def _build_heads(
-        self, shapes: Sequence[Shape], heads: tuple[int, int], sizes: tuple[int, int], made: Sequence[int], words: Sequence[str]
+        self,
+        shapes: Sequence[Shape],
+        heads: tuple[int, int],
+        sizes: tuple[int, int],
+        made: Sequence[int],
+        words: Sequence[str],
     ) -> None:
         """Make the projections.
 
@@ -97,7 +117,9 @@ class _HeadedAttention(Layer):
             words: What the heads of queries, those of keys, the size of a key and that of a value are called.
         """
         query, value, key = shapes
-        if len(value) != len(key) or any(None not in pair and pair[0] != pair[1] for pair in zip(value[1:-1], key[1:-1], strict=True)):
+        if len(value) != len(key) or any(
+            None not in pair and pair[0] != pair[1] for pair in zip(value[1:-1], key[1:-1], strict=True)
+        ):
             raise refuse_shape(self, f"has as many keys as values, but was given {key} and {value}.")
         asking, asked, size, content = words
         self._query_dense = self._project("query", query, 1, (heads[0], sizes[0]), ("features", asking, size))
@@ -105,11 +127,17 @@ class _HeadedAttention(Layer):
         if self.use_gate:
             axes = ("features", asking, content)
             self._gate_dense = self._project("gate", query, 1, (heads[0], sizes[1]), axes, "sigmoid")
-        self._value_dense = self._project("value", value, 1, (heads[1], sizes[1]), ("features", asked, content))
+        self._value_dense = self._project(
+            "value", value, 1, (heads[1], sizes[1]), ("features", asked, content)
+        )
         self._softmax = Softmax(dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy, seed=self.seed)
         inner = (*query[:-1], heads[0], sizes[1])
-        words = ("features",) if list(made) == [query[-1]] else tuple(f"output features {i or ''}".strip() for i in range(len(made)))
+        words = (
+            ("features",)
+            if list(made) == [query[-1]]
+            else tuple(f"output features {i or ''}".strip() for i in range(len(made)))
+        )
         self._output_dense = self._project("attention_output", inner, 2, made, (asking, content, *words))
 
     def call(
@@ -138,7 +166,9 @@ class _HeadedAttention(Layer):
             use_causal_mask: Whether queries see no later keys.
         """
         if return_attention_scores and self.flash_attention:  # type: ignore[attr-defined]
-            raise refuse(self, "can't return scores that flash attention never makes.", "set flash_attention=False")
+            raise refuse(
+                self, "can't return scores that flash attention never makes.", "set flash_attention=False"
+            )
         key = value if key is None else key
         mask = None if attention_mask is None else jnp.asarray(attention_mask, bool)
         if query_mask is not None:
@@ -151,7 +181,9 @@ class _HeadedAttention(Layer):
             distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])
             mask = _both(mask, (jnp.abs(distance) < self.sliding_window)[None])
         q, k, v = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        simple = q.ndim == 4 and not self.dropout and not return_attention_scores and self._attended(q) == (1,)
+        simple = (
+            q.ndim == 4 and not self.dropout and not return_attention_scores and self._attended(q) == (1,)
+        )
         if simple:
             attended, scores = self._attend_at_once(q, k, v, mask), None
         else:
@@ -322,7 +354,7 @@ class GroupedQueryAttention(_HeadedAttention):
     Source: Ainslie et al. (2023), arXiv 2305.13245; `keras.layers.GroupQueryAttention`.
     """
 
-    keras_name = "GroupedQueryAttention"
+    keras_name = "GroupQueryAttention"
     head_dim: int
     num_query_heads: int
     num_key_value_heads: int
@@ -370,6 +402,9 @@ class GroupedQueryAttention(_HeadedAttention):
         return {name: value for name, value in super().get_config().items() if name != "flash_attention"}
 
 
+publish(GroupedQueryAttention, "GroupQueryAttention", "GroupedQueryAttention", family="layers")
+
+
 class _PlainAttention(Layer):
     """Attention without heads on a list `[query, value]` or `[query, value, key]`; a subclass says the scores."""
 
@@ -382,7 +417,9 @@ class _PlainAttention(Layer):
         if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
             given = f"a list of {len(inputs)}" if isinstance(inputs, (list, tuple)) else "one tensor"
             raise refuse_shape(
-                self, f"takes [query, value] or [query, value, key], but was given {given}.", do="put them into a list"
+                self,
+                f"takes [query, value] or [query, value, key], but was given {given}.",
+                do="put them into a list",
             )
 
     def _scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
@@ -409,7 +446,9 @@ class _PlainAttention(Layer):
         query, value = inputs[0], inputs[1]
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
         scores = self._scores(query, inputs[2] if len(inputs) > 2 else value)
-        seen = None if value_mask is None else value_mask[..., None, :] if value_mask.ndim == 2 else value_mask
+        seen = (
+            None if value_mask is None else value_mask[..., None, :] if value_mask.ndim == 2 else value_mask
+        )
         if use_causal_mask:
             seen = _both(seen, _causal(scores.shape[-2], scores.shape[-1]))
         if seen is not None:
@@ -464,7 +503,9 @@ class Attention(_PlainAttention):
         self._check_inputs(input_shape)
         self.scale = self.add_weight(name="scale", shape=(), initializer="ones") if self.use_scale else None
         if self.score_mode == "concat":
-            self.concat_score_weight = self.add_weight(name="concat_score_weight", shape=(), initializer="ones")
+            self.concat_score_weight = self.add_weight(
+                name="concat_score_weight", shape=(), initializer="ones"
+            )
 
     def _scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
         scale = 1.0 if self.scale is None else self.scale.value
@@ -489,7 +530,9 @@ class AdditiveAttention(_PlainAttention):
     Source: Bahdanau et al. (2015), arXiv 1409.0473; `keras.layers.AdditiveAttention`.
     """
 
-    def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.use_scale, self.dropout, self.seed = use_scale, dropout, seed
         if dropout > 0:

@@ -93,14 +93,18 @@ def _batch_shape(shape: Any, batch_size: int | None, batch_shape: Any) -> Shape:
             )
         sizes = tuple(batch_shape)
     elif shape is None:
-        raise ArgumentError("An input has no shape.", do="say it without the batch, for instance Input(shape=(28, 28, 1))")
+        raise ArgumentError(
+            "An input has no shape.", do="say it without the batch, for instance Input(shape=(28, 28, 1))"
+        )
     elif isinstance(shape, (int, str)):
         raise ArgumentError(f"shape={shape!r} is no tuple of sizes.", do=f"write Input(shape=({shape},))")
     else:
         sizes = (batch_size, *shape)
     for size in sizes:
         if not (size is None or (hasattr(size, "__index__") and size >= 0)):
-            raise ArgumentError(f"An input can't have shape {sizes}: {size!r} is no size.", do="use whole numbers or None")
+            raise ArgumentError(
+                f"An input can't have shape {sizes}: {size!r} is no size.", do="use whole numbers or None"
+            )
     return tuple(None if size is None else int(size) for size in sizes)
 
 
@@ -145,6 +149,9 @@ class Identity(Layer):
     """
 
     supports_masking = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
     def call(self, inputs: Any) -> Any:
         """The input itself."""

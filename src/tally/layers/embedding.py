@@ -94,10 +94,6 @@ class Embedding(_Adaptable):
         tokens = inputs if inputs.dtype.name in ("int32", "int64") else inputs.astype("int32")
         return jnp.take(self._adapted_value(), tokens, axis=0).astype(self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, `input_dim` among them, which for other layers is only a first layer's input."""
-        return {**super().get_config(), "input_dim": self.input_dim}
-
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """True where the token isn't 0, with `mask_zero`."""
         del previous_mask

@@ -24,9 +24,16 @@ class _Merge(Layer):
     least: ClassVar[int] = 1
     most: ClassVar[int | None] = None
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
     def _check_list(self, inputs: Any) -> list[jax.Array]:
         name = type(self).__name__
-        if not isinstance(inputs, (list, tuple)) or len(inputs) < self.least or len(inputs) > (self.most or len(inputs)):
+        if (
+            not isinstance(inputs, (list, tuple))
+            or len(inputs) < self.least
+            or len(inputs) > (self.most or len(inputs))
+        ):
             wanted = f"a list of {self.most}" if self.most else "a list of"
             given = f"a list of {len(inputs)}" if isinstance(inputs, (list, tuple)) else "one tensor"
             raise ShapeError(
@@ -62,14 +69,19 @@ class _Elementwise(_Merge):
         """The inputs with one rank: missing axes are put behind the batch."""
         given = self._check_list(inputs)
         rank = max(x.ndim for x in given)
-        aligned = [x.reshape(*x.shape[:1], *(1,) * (rank - x.ndim), *x.shape[1:]) if x.ndim else x for x in given]
+        aligned = [
+            x.reshape(*x.shape[:1], *(1,) * (rank - x.ndim), *x.shape[1:]) if x.ndim else x for x in given
+        ]
         for axis in range(rank):
             sizes = {x.shape[axis] for x in aligned if x.ndim and isinstance(x.shape[axis], int)}
             sizes -= {1} if axis else set()
             if len(sizes) > 1:
                 found = " and ".join(map(str, sorted(sizes)))
                 raise self._refuse(
-                    given, axis, f"sizes {found} differ", "give them equal sizes, for instance by a 1x1 convolution or Dense"
+                    given,
+                    axis,
+                    f"sizes {found} differ",
+                    "give them equal sizes, for instance by a 1x1 convolution or Dense",
                 )
         return aligned
 
@@ -112,7 +124,9 @@ class Multiply(_Elementwise):
     operation = jnp.multiply
 
     def _merge(self, inputs: list[jax.Array], masks: list[Any]) -> jax.Array:
-        seen = [x if m is None else jnp.where(_spread(m, x), x, 1) for x, m in zip(inputs, masks, strict=True)]
+        seen = [
+            x if m is None else jnp.where(_spread(m, x), x, 1) for x, m in zip(inputs, masks, strict=True)
+        ]
         product = super()._merge(seen, masks)
         if any(mask is None for mask in masks):
             return product
@@ -184,7 +198,9 @@ class Concatenate(_Merge):
         given = self._check_list(inputs)
         rank = given[0].ndim
         if not -rank <= self.axis < rank or any(x.ndim != rank for x in given):
-            raise self._refuse(given, self.axis, "ranks differ, or there is no such axis,", "give all inputs that axis")
+            raise self._refuse(
+                given, self.axis, "ranks differ, or there is no such axis,", "give all inputs that axis"
+            )
         for axis in range(rank):
             sizes = sorted({x.shape[axis] for x in given if isinstance(x.shape[axis], int)})
             if axis != self.axis % rank and len(sizes) > 1:
@@ -223,7 +239,9 @@ class Dot(_Merge):
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(axes, int) and len(axes) != 2:
-            raise ArgumentError(f"Dot '{self.name}' has axes={axes}.", do="give one axis, or one for each of two inputs")
+            raise ArgumentError(
+                f"Dot '{self.name}' has axes={axes}.", do="give one axis, or one for each of two inputs"
+            )
         self.axes, self.normalize = axes, normalize
 
     def call(self, inputs: Sequence[jax.Array]) -> jax.Array:
@@ -232,10 +250,17 @@ class Dot(_Merge):
         first, second = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
         first, second = first % x.ndim, second % y.ndim
         if 0 in (first, second):
-            raise self._refuse((x, y), 0, "the batch can't be summed over", "count axes from 1, or from the back")
+            raise self._refuse(
+                (x, y), 0, "the batch can't be summed over", "count axes from 1, or from the back"
+            )
         a, b = x.shape[first], y.shape[second]
         if isinstance(a, int) and isinstance(b, int) and a != b:
-            raise self._refuse((x, y), first, f"{a} entries meet {b} (the other's axis {second})", "choose axes of equal size")
+            raise self._refuse(
+                (x, y),
+                first,
+                f"{a} entries meet {b} (the other's axis {second})",
+                "choose axes of equal size",
+            )
         if self.normalize:
             x, y = _unit(x, first), _unit(y, second)
         product = jax.lax.dot_general(x, y, (((first,), (second,)), ((0,), (0,))))

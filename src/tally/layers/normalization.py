@@ -13,7 +13,7 @@ from tally.core.layer import InputSpec, Layer
 from tally.core.variable import Variable
 from tally.initializers import TruncatedNormal
 from tally.layers.arguments import adopt, own
-from tally.layers.options import plan_weight
+from tally.layers.options import plan_weight, settle
 from tally.layers.wrapper import Wrapper
 
 Shape = tuple[int | None, ...]
@@ -60,7 +60,9 @@ class _ScaledNormalization(Layer):
         self.gamma: Variable | None = None
         self.beta: Variable | None = None
 
-    def _add_scale_and_shift(self, shape: Sequence[int | None], axes: Sequence[str], scale: bool, center: bool) -> None:
+    def _add_scale_and_shift(
+        self, shape: Sequence[int | None], axes: Sequence[str], scale: bool, center: bool
+    ) -> None:
         for name, wanted in (("gamma", scale), ("beta", center)):
             if wanted:
                 weight = plan_weight(self, name, shape, axes)
@@ -132,7 +134,9 @@ class BatchNormalization(_ScaledNormalization):
         super().__init__(own(locals()))
         unknown = set(renorm_clipping or {}) - {"rmin", "rmax", "dmax"}
         if unknown:
-            raise ArgumentError(f"renorm_clipping has no bound {sorted(unknown)}.", do="use rmin, rmax and dmax")
+            raise ArgumentError(
+                f"renorm_clipping has no bound {sorted(unknown)}.", do="use rmin, rmax and dmax"
+            )
 
     def build(self, input_shape: Shape) -> None:
         """Make `gamma`, `beta` and the moving statistics."""
@@ -140,7 +144,9 @@ class BatchNormalization(_ScaledNormalization):
         channels = input_shape[axis]
         self._add_scale_and_shift((channels,), ("channels",), self.scale, self.center)
         self.moving_mean = self._add_statistic("moving_mean", self.moving_mean_initializer, channels)
-        self.moving_variance = self._add_statistic("moving_variance", self.moving_variance_initializer, channels)
+        self.moving_variance = self._add_statistic(
+            "moving_variance", self.moving_variance_initializer, channels
+        )
         if self.renorm:
             root = _SquareRoot(self.moving_variance_initializer)
             self.moving_stddev = self._add_statistic("moving_stddev", root, channels)
@@ -150,7 +156,12 @@ class BatchNormalization(_ScaledNormalization):
 
     def _add_statistic(self, name: str, initializer: Any, channels: int | None) -> Variable:
         return self.add_weight(
-            name=name, shape=(channels,), initializer=initializer, trainable=False, autocast=False, axes=("channels",)
+            name=name,
+            shape=(channels,),
+            initializer=initializer,
+            trainable=False,
+            autocast=False,
+            axes=("channels",),
         )
 
     def call(self, inputs: jax.Array, training: bool | None = None, mask: Any = None) -> jax.Array:
@@ -168,7 +179,9 @@ class BatchNormalization(_ScaledNormalization):
             mean, variance = self.moving_mean.value, self.moving_variance.value
         spread = [1] * x.ndim
         spread[self.axis] = self.moving_mean.shape[0]
-        terms = (None if term is None else jnp.reshape(term, spread) for term in (mean, variance, gamma, beta))
+        terms = (
+            None if term is None else jnp.reshape(term, spread) for term in (mean, variance, gamma, beta)
+        )
         return self._scale_and_shift(x, *terms).astype(self.compute_dtype)
 
     def _moments(self, x: jax.Array, mask: Any) -> tuple[jax.Array, jax.Array]:
@@ -236,6 +249,9 @@ class LayerNormalization(_ScaledNormalization):
     Source: Ba, Kiros and Hinton (2016), arXiv 1607.06450; `keras.layers.LayerNormalization`.
     """
 
+    axis: int | Sequence[int]
+    rms_scaling: bool
+
     def __init__(
         self,
         axis: int | Sequence[int] = -1,
@@ -256,10 +272,13 @@ class LayerNormalization(_ScaledNormalization):
 
     def build(self, input_shape: Shape) -> None:
         """Make `gamma` and `beta`."""
+        settle(self, axis=[self.axis] if isinstance(self.axis, int) else sorted(self.axis))
         axes = _positions(self, self.axis, len(input_shape))
         shape = tuple(input_shape[axis] for axis in axes)
         names = _axis_names(axes, len(input_shape))
-        self._add_scale_and_shift(shape, names, self.scale or self.rms_scaling, self.center and not self.rms_scaling)
+        self._add_scale_and_shift(
+            shape, names, self.scale or self.rms_scaling, self.center and not self.rms_scaling
+        )
         self.input_spec = InputSpec(axes={axis - len(input_shape): input_shape[axis] for axis in axes})
 
     def call(self, inputs: jax.Array) -> jax.Array:
@@ -311,7 +330,9 @@ class GroupNormalization(_ScaledNormalization):
         super().__init__(own(locals()))
         self.autocast = False
         if groups != -1 and groups <= 0:
-            raise ArgumentError(f"groups can't be {groups}.", do="use a number above 0, or -1 for one group per channel")
+            raise ArgumentError(
+                f"groups can't be {groups}.", do="use a number above 0, or -1 for one group per channel"
+            )
 
     def build(self, input_shape: Shape) -> None:
         """Make `gamma` and `beta`."""
@@ -339,7 +360,11 @@ class GroupNormalization(_ScaledNormalization):
         spread = [size if i in (axis, axis + 1) else 1 for i, size in enumerate(grouped)]
         gamma, beta = (None if w is None else jnp.reshape(w, spread) for w in (self.gamma, self.beta))
         mean, variance = jnp.mean(x, over, keepdims=True), jnp.var(x, over, keepdims=True)
-        return self._scale_and_shift(x, mean, variance, gamma, beta).reshape(inputs.shape).astype(self.compute_dtype)
+        return (
+            self._scale_and_shift(x, mean, variance, gamma, beta)
+            .reshape(inputs.shape)
+            .astype(self.compute_dtype)
+        )
 
 
 class RMSNormalization(Layer):
@@ -358,6 +383,7 @@ class RMSNormalization(Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Make `scale`."""
+        settle(self, axis=[self.axis] if isinstance(self.axis, int) else sorted(self.axis))
         axes = _positions(self, self.axis, len(input_shape))
         shape = tuple(input_shape[axis] for axis in axes)
         names = _axis_names(axes, len(input_shape))

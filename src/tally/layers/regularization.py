@@ -81,7 +81,11 @@ class Dropout(_Noise):
     rate: float
 
     def __init__(
-        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(rate, seed, **kwargs)
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
@@ -99,7 +103,9 @@ class _SpatialDropout(_Noise):
     def _disturb(self, x: jax.Array, key: jax.Array) -> jax.Array:
         places = (1,) * self.rank
         last = self.data_format == "channels_last"
-        return drop(x, self.amount, key, (x.shape[0], *places, x.shape[-1]) if last else (*x.shape[:2], *places))
+        return drop(
+            x, self.amount, key, (x.shape[0], *places, x.shape[-1]) if last else (*x.shape[:2], *places)
+        )
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -118,7 +124,9 @@ class SpatialDropout1D(_SpatialDropout):
 
     rank = 1
 
-    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None
+    ) -> None:
         super().__init__(rate, seed, name=name, dtype=dtype)
         self.input_spec = InputSpec(ndim=3)
 
@@ -222,7 +230,11 @@ class AlphaDropout(_Noise):
     """
 
     def __init__(
-        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(rate, seed, **kwargs)
         self.noise_shape = noise_shape

@@ -80,11 +80,17 @@ class TimeDistributed(Wrapper):
     def call(self, inputs: jax.Array, training: bool | None = None, mask: Any = None) -> jax.Array:
         """The layer's outputs of all steps."""
         self._check_rank(inputs.shape)
-        if mask is not None and any(_differ(a, b) for a, b in zip(mask.shape[:2], inputs.shape[:2], strict=True)):
-            raise refuse_shape(self, f"can't use a mask of shape {mask.shape}.", inputs, "give it the batch and the time")
+        if mask is not None and any(
+            _differ(a, b) for a, b in zip(mask.shape[:2], inputs.shape[:2], strict=True)
+        ):
+            raise refuse_shape(
+                self, f"can't use a mask of shape {mask.shape}.", inputs, "give it the batch and the time"
+            )
         batch, time = inputs.shape[:2]
         if training and isinstance(time, int) and any(not v.declared_trainable for v in self.layer.weights):
-            steps = [self._apply(inputs[:, i], None if mask is None else mask[:, i], training) for i in range(time)]
+            steps = [
+                self._apply(inputs[:, i], None if mask is None else mask[:, i], training) for i in range(time)
+            ]
             return jnp.stack(steps, axis=1)
         merged = None if mask is None else mask.reshape(batch * time, *mask.shape[2:])
         outputs = self._apply(inputs.reshape(batch * time, *inputs.shape[2:]), merged, training)
@@ -93,7 +99,9 @@ class TimeDistributed(Wrapper):
     def _apply(self, x: jax.Array, mask: Any, training: bool | None) -> jax.Array:
         known = inspect.signature(self.layer.call).parameters
         options = {"mask": mask, "training": training}
-        return self.layer(x, **{name: value for name, value in options.items() if name in known and value is not None})
+        return self.layer(
+            x, **{name: value for name, value in options.items() if name in known and value is not None}
+        )
 
 
 def _differ(a: Any, b: Any) -> bool:
@@ -154,14 +162,19 @@ class Bidirectional(Layer):
             half = len(weights) // 2
             self.forward_layer._held.initial_weights = weights[:half]
             self.backward_layer._held.initial_weights = weights[half:]
-        self.stateful, self.return_sequences = self.forward_layer.stateful, self.forward_layer.return_sequences
+        self.stateful, self.return_sequences = (
+            self.forward_layer.stateful,
+            self.forward_layer.return_sequences,
+        )
         self.return_state = self.forward_layer.return_state
         self.input_spec = layer.input_spec
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
         if forward.go_backwards == backward.go_backwards:
-            raise refuse(self, "has two layers that run in one direction.", "give backward_layer go_backwards=True")
+            raise refuse(
+                self, "has two layers that run in one direction.", "give backward_layer go_backwards=True"
+            )
         for name in ("stateful", "return_sequences", "return_state"):
             if getattr(forward, name) != getattr(backward, name):
                 raise refuse(self, f"has layers that differ in {name}.", f"give both the same {name}")
@@ -173,10 +186,16 @@ class Bidirectional(Layer):
             if not one.built:
                 one._build(sequences_shape)
 
-    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None) -> Any:
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None
+    ) -> Any:
         """The merged outputs, and the states if the layers return them."""
         half = len(initial_state) // 2 if initial_state is not None else 0
-        states = (None, None) if initial_state is None else (list(initial_state[:half]), list(initial_state[half:]))
+        states = (
+            (None, None)
+            if initial_state is None
+            else (list(initial_state[:half]), list(initial_state[half:]))
+        )
         phase = {} if training is None else {"training": training}
         forward, backward = (
             one(sequences, initial_state=state, mask=mask, **phase)

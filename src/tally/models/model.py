@@ -43,6 +43,7 @@ class Model(Layer):
     keras_module = "keras"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make a `Functional` model where inputs and outputs are given."""
         made: Any = Functional if cls is Model and (args or "inputs" in kwargs) else cls
         return super().__new__(made, *args, **kwargs)
 

@@ -10,11 +10,9 @@ import numpy as np
 from jax import lax
 
 from tally.core.dtype import is_floating, standardize_dtype
-from tally.core.symbol import KerasTensor, leaves, map_tree
+from tally.core.symbol import KerasTensor, map_tree
 from tally.core.variable import Variable
 from tally.ops.definition import Array, as_tensor, op
-
-_dtype_name = standardize_dtype
 
 
 # -- what a tensor is --------------------------------------------------------------------------------------------------
@@ -25,7 +23,7 @@ def shape(x: Any) -> tuple[Any, ...]:
 
 def dtype(x: Any) -> str:
     """The dtype's name."""
-    return standardize_dtype(x.dtype if hasattr(x, "dtype") else as_tensor(x).dtype)
+    return standardize_dtype(x.dtype if isinstance(x, (KerasTensor, Variable)) else as_tensor(x).dtype.name)
 
 
 def is_tensor(x: Any) -> bool:

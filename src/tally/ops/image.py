@@ -177,7 +177,7 @@ def resize(
         elif pad_to_aspect_ratio:
             more_rows = max(rows, int(columns * height / width)) - rows
             more_columns = max(columns, int(rows * width / height)) - columns
-            around = [(n // 2, n - n // 2) for n in (more_rows, more_columns)]
+            around = [(n // 2, n // 2) for n in (more_rows, more_columns)]
             x = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=fill_value)
         return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), interpolation, antialias=antialias)
 
@@ -223,6 +223,7 @@ def _sample(x: Array, rows: Array, columns: Array, order: int, fill_mode: str, f
     def one_channel(image: Array, row: Array, column: Array) -> Array:
         return jax.scipy.ndimage.map_coordinates(image, [row, column], order, _MODES[fill_mode], fill_value)
 
+    rows, columns = (jnp.broadcast_to(places, x.shape[:3]) for places in (rows, columns))
     return jax.vmap(jax.vmap(one_channel, in_axes=(-1, None, None), out_axes=-1))(x, rows, columns)
 
 
@@ -379,7 +380,7 @@ def _filter(x: Array, kernel: Array, padding: str = "SAME") -> Array:
 
 
 def _blur(x: Array, size: Any, sigma: Any) -> Array:
-    height, width = (_bell(n, s, x.dtype) for n, s in zip(size, sigma, strict=True))
+    width, height = (_bell(n, s, x.dtype) for n, s in zip(size, sigma, strict=True))
     return _filter(x, height[:, None] * width)
 
 
@@ -387,7 +388,7 @@ def _blur(x: Array, size: Any, sigma: Any) -> Array:
 def gaussian_blur(
     images: Array, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
 ) -> Array:
-    """Images blurred by a Gaussian bell of that size in pixels and that width."""
+    """Images blurred by a Gaussian bell; its sizes in pixels and its widths are given as (across, down)."""
     return _in_float(lambda x: _blur(x, kernel_size, sigma), images, data_format)
 
 
@@ -396,11 +397,11 @@ def sobel_edges(images: Array, data_format: str | None = None) -> Array:
     """How fast images change downwards and to the right, on a new last axis of 2."""
     smooth, change = jnp.array([1.0, 2.0, 1.0], images.dtype), jnp.array([-1.0, 0.0, 1.0], images.dtype)
 
-    def edges(x: Array, kernel: Array) -> Array:
-        return _filter(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"), kernel, "VALID")
+    def edges(images: Array, kernel: Array) -> Array:
+        return _with_batch(lambda x: _filter(x, kernel), images, data_format)
 
-    kernels = (change[:, None] * smooth, smooth[:, None] * change)
-    return jnp.stack([_with_batch(lambda x, k=k: edges(x, k), images, data_format) for k in kernels], axis=-1)
+    down, across = change[:, None] * smooth, smooth[:, None] * change
+    return jnp.stack([edges(images, down), edges(images, across)], axis=-1)
 
 
 @float_op

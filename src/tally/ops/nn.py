@@ -226,7 +226,7 @@ def _transposed_padding(padding: str, size: int, stride: int, dilation: int, ext
         before = reach if stride > reach else -(-total // 2)
         return before, total - before
     cut = size // 2
-    return reach - cut, reach - cut + extra
+    return reach - cut + -(-extra // 2), reach - cut + extra // 2
 
 
 # -- pooling -----------------------------------------------------------------------------------------------------------

@@ -51,8 +51,8 @@ class Adam(_Moments):
         >>> weight = tally.Variable([1.0])
         >>> optimizer = tally.optimizers.Adam(0.1)
         >>> optimizer.apply([jnp.array([2.0])], [weight])
-        >>> weight.value
-        Array([0.9], dtype=float32)
+        >>> round(float(weight[0]), 3)
+        0.9
 
     Source: Kingma and Ba 2014, https://arxiv.org/abs/1412.6980; `keras.optimizers.Adam`.
     """

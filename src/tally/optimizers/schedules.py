@@ -20,7 +20,7 @@ class LearningRateSchedule(Configured):
         >>> class Halving(tally.optimizers.schedules.LearningRateSchedule):
         ...     def __call__(self, step):
         ...         return 0.1 * 0.5**step
-        >>> tally.optimizers.SGD(Halving())
+        >>> optimizer = tally.optimizers.SGD(Halving())
     """
 
     keras_module = "keras.optimizers.schedules"

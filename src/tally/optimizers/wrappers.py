@@ -268,8 +268,13 @@ class OptaxOptimizer(Optimizer):
         **shared: As in `Optimizer`, but for `weight_decay`, which optax has as `optax.add_decayed_weights`.
 
     Example:
-        >>> model.compile(optimizer=optax.inject_hyperparams(optax.adam)(learning_rate=1e-3), loss="mse")
-        >>> model.optimizer.learning_rate = 1e-4
+        >>> weight = tally.Variable([1.0])
+        >>> optimizer = tally.optimizers.get(optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+        >>> optimizer.build([weight])
+        >>> optimizer.learning_rate = 0.5
+        >>> optimizer.apply([jnp.array([1.0])])
+        >>> weight.value
+        Array([0.5], dtype=float32)
     """
 
     def __init__(self, transformation: optax.GradientTransformation, **shared: Unpack[Shared]) -> None:

@@ -26,7 +26,7 @@ def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     """Look for what acts as a weight without being one.
 
     Args:
-        root: A layer or model that was called, on data or on symbolic tensors. Layers that were never called are passed over.
+        root: A layer or model that was called, on data or on symbolic tensors; never called, it gives nothing.
         paths: Place of every layer in the ledger.
 
     Returns:
@@ -45,13 +45,10 @@ def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     lost = [layer for layer in call.layers if layer not in layers]
     inside = {variable for layer in lost for variable in layer.variables}
     found.extend(_lost_layer(layer, call, root, paths) for layer in lost if not _held_by(layer, lost))
-    for variable in values.read:
-        if variable not in tracked and variable not in inside and not variable.is_seed:
-            found.append(_lost_variable(variable, root, paths))
+    outside = [v for v in values.read if v not in tracked and v not in inside and not v.is_seed]
+    found.extend(_lost_variable(variable, root, paths) for variable in outside)
     known = {(one.owner, one.shape) for one in found}
-    for drawn in _drawn_weights(jaxpr, root, paths):
-        if (drawn.owner, drawn.shape) not in known:
-            found.append(drawn)
+    found.extend(one for one in _drawn_weights(jaxpr, root, paths) if (one.owner, one.shape) not in known)
     return list(dict.fromkeys(found))
 
 

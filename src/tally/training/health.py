@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,36 +18,90 @@ from tally.core.symbol import leaves
 from tally.core.variable import Values, substitute
 
 
-@contextmanager
-def whole_steps() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, so that the values of the last finished step are never lost."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[Any] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: asked.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if asked and callable(previous):
-            previous(*asked[0])
+class Interrupts:
+    """Holds Ctrl-C back where values would be lost: while a step has given the old ones away and the new ones have no
+    owner yet. Elsewhere, and outside the main thread, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.is_holding = False
+        self._asked: tuple[int, Any] | None = None
+        self._previous: Any = None
+
+    def __enter__(self) -> "Interrupts":
+        previous = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and callable(previous):
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None and signal.getsignal(signal.SIGINT) == self._take:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _take(self, number: int, frame: Any) -> None:
+        if self.is_holding:
+            self._asked = (number, frame)
+        else:
+            self._previous(number, frame)
+
+    def release(self) -> None:
+        """Hold nothing back any more, and let come what was."""
+        self.is_holding = False
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            self._previous(*asked)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold Ctrl-C back while the block runs."""
+        self.is_holding = True
+        try:
+            yield
+        finally:
+            self.release()
 
 
 class Watch:
-    """Says when it is time to look at the health record; looking waits for the device, so it is done a few times a second."""
+    """Looks at the health record now and then, and late: reading it waits for the device, which old steps have left behind.
 
-    def __init__(self, seconds: float = 0.25, most: int = 64) -> None:
-        self.seconds, self.most = seconds, most
-        self.last = time.monotonic()
+    Args:
+        seconds: Look after this time,
+        most: or after so many steps,
+        most_bytes: or when so much data is kept, for the batch that turns out to be bad.
+    """
 
-    def is_due(self, waiting: int) -> bool:
-        """Whether enough time or steps have passed."""
+    def __init__(self, seconds: float = 0.25, most: int = 64, most_bytes: int = 2**28) -> None:
+        self.seconds, self.most, self.most_bytes = seconds, most, most_bytes
+        self._batches: list[Any] = []
+        self._first = 0  # number of the step that took the first of them
+        self._waiting = 0
+        self._earlier: Any = None
+        self._looked = time.monotonic()
+
+    def note(self, batches: list[Any], health: Any) -> tuple[int, Any] | None:
+        """Take note of steps and the record after them; gives what `look` gives when it is time to look."""
+        if not self._batches and not self._first:
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(batches[0]))
+            self.most = max(1, min(self.most, self.most_bytes // max(size, 1)))
+        self._batches += batches
+        self._waiting += len(batches)
         now = time.monotonic()
-        if waiting < self.most and now - self.last < self.seconds:
-            return False
-        self.last = now
-        return True
+        if self._waiting < self.most and now - self._looked < self.seconds:
+            return None
+        self._waiting, self._looked = 0, now
+        earlier, self._earlier = self._earlier, health
+        return None if earlier is None else self.look(earlier)
+
+    def look(self, health: Any) -> tuple[int, Any] | None:
+        """Number and batch of the first bad step in a record; None if all were good."""
+        made, bad = (int(number) for number in np.asarray(health))
+        if bad >= 0:
+            return bad, self._batches[bad - self._first]
+        if made > self._first:
+            del self._batches[: made - self._first]
+            self._first = made
+        return None
 
 
 def warn_nothing_to_train(model: Any) -> None:
@@ -57,57 +111,79 @@ def warn_nothing_to_train(model: Any) -> None:
     warnings.warn(f"'{model.name}' has nothing to train: {why}. fit will only measure.", stacklevel=4)
 
 
-def _bad(array: Any) -> bool:
+def _is_bad(array: Any) -> bool:
     return jnp.issubdtype(array.dtype, jnp.inexact) and not bool(jnp.isfinite(array).all())
 
 
-def explain_bad_step(trainer: Any, batch: Any, *, step: int, epoch: int) -> None:
+_KEPT = "the weights are those of the last good step; nothing was lost"
+
+
+def explain_bad_step(trainer: Any, batch: Any, *, step: int, epoch: int | None) -> NoReturn:
     """Run the batch again, layer by layer, and name the first place where a number is not finite.
+
+    Args:
+        trainer: Whose variables hold the values of the last good step.
+        batch: Inputs, targets and weights of the step.
+        step: Its number, from 0.
+        epoch: The epoch's, from 0; None outside of `fit`.
 
     Raises:
         NonFiniteError: Always.
     """
-    x, y, weight = batch
-    when = f"step {step + 1} (epoch {epoch + 1})"
-    kept = "the weights are those of the last good step; nothing was lost"
-    for word, part in (("inputs", x), ("targets", y), ("sample weights", weight)):
-        for leaf in leaves(part):
-            if leaf is not None and _bad(jnp.asarray(leaf)):
-                rows = np.unique(np.argwhere(~np.isfinite(np.asarray(leaf)))[:, 0])
-                shown = ", ".join(map(str, rows[:5]))
-                raise NonFiniteError(
-                    f"The loss became NaN or infinite at {when}, because the {word} of that batch hold NaN or infinite "
-                    f"values (examples {shown} of the batch).",
-                    where=f"model '{trainer.model.name}' made at {trainer.model.made_at}",
-                    do=f"clean the data, for instance with np.nan_to_num or by dropping those rows; {kept}",
-                )
+    when = f"step {step + 1}" + ("" if epoch is None else f" (epoch {epoch + 1})")
+    model = trainer.model
+    of_model = f"model '{model.name}' made at {model.made_at}"
+    _blame_data(batch, when, of_model)
     found: list[tuple[Layer, Any]] = []
 
     def watch(layer: Layer, outputs: Any) -> None:
-        if not found and any(_bad(leaf) for leaf in leaves(outputs) if isinstance(leaf, jax.Array)):
-            found.append((layer, next(leaf for leaf in leaves(outputs) if _bad(leaf))))
+        if not found:
+            found.extend((layer, leaf) for leaf in leaves(outputs) if isinstance(leaf, jax.Array) and _is_bad(leaf))
 
-    held = Values((v, v.raw) for v in trainer.model.variables)
-    with substitute(held), training_phase(True) as call:
+    with substitute(Values((v, v.raw) for v in model.variables)), training_phase(True) as call:
         call.watch = watch
-        trainer.model(jax.tree.map(jnp.asarray, x))
-    trainer.model._clear_losses()
+        y_pred = model(jax.tree.map(jnp.asarray, batch[0]))
+        loss = None if found else model.compute_loss(batch[0], batch[1], y_pred, batch[2])
+    model._clear_losses()
     if found:
-        layer, output = found[0]
-        short = output.dtype.name == "float16"
-        advice = (
-            "float16 holds nothing above 65,504: use dtype='mixed_bfloat16' or 'mixed_float16', or scale the layer's input down"
-            if short
-            else "look at this layer's input and weights; a lower learning rate or clipnorm=1.0 often helps"
-        )
-        word = "overflowed float16" if short else "gave NaN or infinite values"
+        _blame_layer(*found[0], when)
+    if loss is not None and not _is_bad(jnp.asarray(loss)):
         raise NonFiniteError(
-            f"The loss became NaN or infinite at {when}: {type(layer).__name__} '{layer.name}' {word}.",
-            where=f"layer made at {layer.made_at}",
-            do=f"{advice}; {kept}",
+            f"The gradients became NaN or infinite at {when}, though the loss is finite ({float(loss):.4g}).",
+            where=of_model,
+            do=f"look for a square root or a division near 0 in a loss or a layer, lower the learning rate, or pass "
+            f"clipnorm=1.0 to the optimizer; {_KEPT}",
         )
     raise NonFiniteError(
         f"The loss became NaN or infinite at {when}: every layer's output is finite, so it is the loss itself.",
-        where=f"model '{trainer.model.name}' made at {trainer.model.made_at}",
-        do=f"check that the loss fits the outputs (a logarithm of 0 or of a negative number?), or lower the learning rate; {kept}",
+        where=of_model,
+        do="check that the loss fits the outputs (a logarithm of 0 or of a negative number?), or lower the learning rate; "
+        + _KEPT,
+    )
+
+
+def _blame_data(batch: Any, when: str, of_model: str) -> None:
+    for word, part in zip(("inputs", "targets", "sample weights"), batch, strict=True):
+        for leaf in leaves(part):
+            if leaf is not None and _is_bad(jnp.asarray(leaf)):
+                rows = np.unique(np.argwhere(~np.isfinite(np.asarray(leaf)))[:, 0])
+                raise NonFiniteError(
+                    f"The loss became NaN or infinite at {when}, because the {word} of that batch hold NaN or infinite "
+                    f"values (examples {', '.join(map(str, rows[:5]))} of the batch).",
+                    where=of_model,
+                    do=f"clean the data, for instance with np.nan_to_num or by dropping those rows; {_KEPT}",
+                )
+
+
+def _blame_layer(layer: Layer, output: Any, when: str) -> NoReturn:
+    if output.dtype.name == "float16":
+        what = "overflowed float16"
+        advice = "float16 holds nothing above 65,504: use dtype='mixed_bfloat16', or scale the layer's input down"
+    else:
+        what = "gave NaN or infinite values"
+        advice = "look at this layer's input and weights; a lower learning rate or clipnorm=1.0 often helps"
+    raise NonFiniteError(
+        f"The loss became NaN or infinite at {when}: {type(layer).__name__} '{layer.name}' {what}.",
+        where=f"layer made at {layer.made_at}",
+        do=f"{advice}; {_KEPT}",
     )

@@ -1,5 +1,6 @@
-"""One step of training or testing as a pure function of arrays, compiled once per batch structure."""
+"""One step of training, testing or predicting as a pure function of arrays, compiled once per batch structure."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,190 +12,187 @@ from tally.core import masks
 from tally.core.layer import training_phase
 from tally.core.random import step_key
 from tally.core.symbol import leaves, map_tree
-from tally.core.variable import Loan, Values, Variable, substitute
+from tally.core.variable import Values, Variable, substitute
+from tally.optimizers import LossScaleOptimizer
 
 Arrays = list[jax.Array]
 
 
 class State:
-    """A model's variables in the four roles a step treats differently, and their values while a loop runs."""
+    """A model's variables in the four roles that a step treats differently.
+
+    Args:
+        trainable: Those the optimizer changes.
+        fixed: The others: frozen weights, moving statistics, seeds.
+        slots: What the optimizer remembers.
+        measures: What metrics collect in.
+    """
 
     def __init__(
         self,
         trainable: list[Variable],
-        state: list[Variable],
+        fixed: list[Variable],
         slots: list[Variable],
         measures: list[Variable],
-    ):
-        self.groups = (trainable, state, slots, measures)
-        self.loan: Loan | None = None
+    ) -> None:
+        self.trainable, self.fixed, self.slots, self.measures = trainable, fixed, slots, measures
+        self.model = [*trainable, *fixed]
+        self.everything = [*trainable, *fixed, *slots, *measures]
 
-    def borrow(self) -> None:
-        """Take the values from the variables. They are copied, since a step gives its inputs' memory away."""
-        loan = Loan([variable for group in self.groups for variable in group])
-        loan.values = [jnp.array(value, copy=True) for value in loan.values]
-        self.loan = loan
-
-    def settle(self) -> None:
-        """Give the values back."""
-        if self.loan is not None:
-            self.loan.settle()
-            self.loan = None
+    def split(self, values: Arrays) -> tuple[Arrays, Arrays, Arrays, Arrays]:
+        """The values of `everything` by role."""
+        found, start = [], 0
+        for group in (self.trainable, self.fixed, self.slots, self.measures):
+            found.append(values[start : start + len(group)])
+            start += len(group)
+        return tuple(found)
 
     @property
-    def values(self) -> list[Arrays]:
-        """The values of each group."""
-        values = iter(self.loan.values if self.loan else [v.raw for group in self.groups for v in group])
-        return [[next(values) for _ in group] for group in self.groups]
-
-    def exchange(self, *groups: Arrays) -> None:
-        """Set the values of all groups at once."""
-        flat = [value for group in groups for value in group]
-        if self.loan is not None:
-            self.loan.values = flat
-        else:
-            for variable, value in zip((v for group in self.groups for v in group), flat, strict=True):
-                variable._value = value
+    def identity(self) -> Any:
+        """What a compiled step depends on: which variables play which role."""
+        return tuple(map(tuple, (self.trainable, self.fixed, self.slots, self.measures)))
 
 
-def _pairs(variables: list[Variable], values: Arrays) -> Values:
+def _standing_for(variables: list[Variable], values: Arrays) -> Values:
     return Values(zip(variables, values, strict=True))
+
+
+def _changed(variables: list[Variable], before: Arrays, held: Values) -> dict[int, jax.Array]:
+    """Position -> new value of those that were assigned; the rest need not leave the device function."""
+    return {i: held[v] for i, v in enumerate(variables) if held[v] is not before[i]}
 
 
 def forward(trainer: Any, x: Any, *, training: bool) -> Any:
     """The model's outputs, in a phase."""
     with training_phase(training):
-        return trainer.model(x, training=training) if _takes_training(trainer.model) else trainer.model(x)
+        return trainer.model(x)
 
 
-def _takes_training(model: Any) -> bool:
-    import inspect
+def _compute_loss(trainer: Any, batch: Any, y_pred: Any, *, training: bool) -> tuple[Any, dict[str, Any]]:
+    """The model's loss, which its class may compute its own way, and each output's part of it."""
+    x, y, weight = batch
+    compute = trainer.model.compute_loss
+    phase = {"training": training} if _takes_training(compute) else {}
+    try:
+        loss = compute(x, y, y_pred, weight, **phase)
+        return loss, trainer.take_parts()
+    finally:
+        trainer.model._clear_losses()
 
-    return "training" in inspect.signature(model.call).parameters
+
+def _takes_training(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
     """The pure training step of a trainer.
 
-    The step takes the four groups of values, a health record `[steps made, first bad step or -1]`, a seed and a batch, and
-    gives the same back and the logs. Once a loss is not finite, nothing changes any more: the weights stay those of the
-    last good step.
+    The step takes the values of `state.everything`, a health record `[steps made, first bad step or -1]`, a seed and a
+    batch, and gives the new values, the new record and the logs. Once the loss or a gradient is not finite, nothing changes
+    any more: the weights stay those of the last good step.
     """
-    trainable, fixed, slots, measures = state.groups
 
-    def step(
-        t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batch: Any
-    ) -> Any:
-        x, y, weight = batch
+    def step(values: Arrays, health: jax.Array, seed: jax.Array, batch: Any) -> Any:
+        trainable, fixed, slots, measures = state.split(values)
         key = jax.random.fold_in(jax.random.key(seed), health[0])
 
-        def objective(values: Arrays) -> Any:
-            held = _pairs(trainable, values)
-            held.update(_pairs(fixed, s))
-            held.update(_pairs(measures, m))
+        def objective(weights: Arrays) -> Any:
+            held = _standing_for(state.everything, [*weights, *fixed, *slots, *measures])
             with substitute(held), step_key(key):
-                y_pred = forward(trainer, x, training=True)
-                loss = trainer.model.compute_loss(
-                    x=x, y=y, y_pred=y_pred, sample_weight=weight, training=True
-                )
-                parts = trainer.take_parts()
-            trainer.model._clear_losses()
-            scaled = trainer.optimizer.scale_loss(loss) if hasattr(trainer.optimizer, "scale_loss") else loss
+                y_pred = forward(trainer, batch[0], training=True)
+                loss, parts = _compute_loss(trainer, batch, y_pred, training=True)
+                scaled = trainer.optimizer.scale_loss(loss)
             kept = map_tree(masks.get_mask, y_pred)
-            new = ([held[v] for v in fixed], [held[v] for v in measures])
+            new = [held[v] for v in state.fixed], [held[v] for v in state.measures]
             return jnp.asarray(scaled, jnp.result_type(scaled, jnp.float32)), (loss, parts, y_pred, kept, new)
 
-        held = _pairs(slots, o)
+        found = jax.grad(objective, has_aux=True)(trainable)
+        gradients, (loss, parts, y_pred, kept, (new_fixed, new_measures)) = found
+        held = _standing_for(state.everything, [*trainable, *new_fixed, *slots, *new_measures])
         with substitute(held):
-            grads, (loss, parts, y_pred, kept, (new_s, new_m)) = jax.grad(objective, has_aux=True)(t)
-        held.update(_pairs(trainable, t))
-        with substitute(held):
-            trainer.optimizer.apply(grads, trainable)
-        new_t, new_o = [held[v] for v in trainable], [held[v] for v in slots]
-        new_m, logs = measure(trainer, measures, new_m, (x, y, weight), (y_pred, kept), loss, parts)
-        finite = jnp.isfinite(loss).all() & (health[1] < 0)
-        bad = jnp.where((health[1] < 0) & ~finite, health[0], health[1])
-
-        def keep(new: Arrays, old: Arrays) -> Arrays:
-            return [jnp.where(finite, a, b) for a, b in zip(new, old, strict=True)]
-
-        health = jnp.stack([health[0] + 1, bad])
-        return keep(new_t, t), keep(new_s, s), keep(new_o, o), keep(new_m, m), health, logs
+            trainer.optimizer.apply(gradients, state.trainable)
+            logs = _measure(trainer, batch, (y_pred, kept), loss, parts)
+        is_good = jnp.isfinite(loss).all() & _are_usable(gradients, trainer.optimizer) & (health[1] < 0)
+        first_bad = jnp.where((health[1] < 0) & ~is_good, health[0], health[1])
+        new = [jnp.where(is_good, held[v], old) for v, old in zip(state.everything, values, strict=True)]
+        return new, jnp.stack([health[0] + 1, first_bad]), logs
 
     return step
 
 
-def make_test_step(trainer: Any, state: State) -> Callable[..., Any]:
-    """The pure step of `evaluate`: only metrics change."""
-    trainable, fixed, _, measures = state.groups
+def _are_usable(gradients: Arrays, optimizer: Any) -> Any:
+    """Whether a step by these gradients leaves numbers behind. Loss scaling skips such steps by itself."""
+    if isinstance(optimizer, LossScaleOptimizer):
+        return True
+    # Clipping by value makes an infinite gradient a finite one; only NaN is beyond it.
+    is_usable = (lambda g: ~jnp.isnan(g)) if optimizer.clipvalue else jnp.isfinite
+    return jnp.all(jnp.array([is_usable(gradient).all() for gradient in gradients], dtype=bool))
 
-    def step(t: Arrays, s: Arrays, m: Arrays, batch: Any) -> Any:
-        x, y, weight = batch
-        held = _pairs(trainable, t)
-        held.update(_pairs(fixed, s))
-        held.update(_pairs(measures, m))
-        with substitute(held):
-            y_pred = forward(trainer, x, training=False)
-            loss = trainer.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=False)
-            parts = trainer.take_parts()
-        trainer.model._clear_losses()
-        kept = map_tree(masks.get_mask, y_pred)
-        return measure(trainer, measures, [held[v] for v in measures], batch, (y_pred, kept), loss, parts)
+
+def make_test_step(trainer: Any, state: State) -> Callable[..., Any]:
+    """The pure step of `evaluate`: takes the values of metrics and of the model, a key's seed, a number and a batch.
+
+    Gives the new values of metrics, those of the model that were assigned, and the logs.
+    """
+
+    def step(measures: Arrays, values: Arrays, seed: Any, number: Any, batch: Any) -> Any:
+        held = _standing_for([*state.model, *state.measures], [*values, *measures])
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
+            y_pred = forward(trainer, batch[0], training=False)
+            loss, parts = _compute_loss(trainer, batch, y_pred, training=False)
+            logs = _measure(trainer, batch, (y_pred, map_tree(masks.get_mask, y_pred)), loss, parts)
+        return [held[v] for v in state.measures], _changed(state.model, values, held), logs
 
     return step
 
 
 def make_predict_step(trainer: Any, state: State) -> Callable[..., Any]:
-    """The pure step of `predict`."""
-    trainable, fixed, _, _ = state.groups
+    """The pure step of `predict`: gives the outputs and the values of the model that were assigned."""
 
-    def step(t: Arrays, s: Arrays, x: Any) -> Any:
-        held = _pairs(trainable, t)
-        held.update(_pairs(fixed, s))
-        with substitute(held):
-            return forward(trainer, x, training=False)
+    def step(values: Arrays, seed: Any, number: Any, x: Any) -> Any:
+        held = _standing_for(state.model, values)
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
+            outputs = forward(trainer, x, training=False)
+        trainer.model._clear_losses()
+        return outputs, _changed(state.model, values, held)
 
     return step
 
 
-def measure(
-    trainer: Any,
-    measures: list[Variable],
-    values: Arrays,
-    batch: Any,
-    predicted: Any,
-    loss: Any,
-    parts: dict[str, Any],
-) -> tuple[Arrays, dict[str, Any]]:
-    """Update loss trackers and metrics with a batch; gives their new values and the logs."""
+def _measure(trainer: Any, batch: Any, predicted: Any, loss: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    """Update loss trackers and metrics with a batch; gives the logs."""
     x, y, weight = batch
     y_pred, kept = predicted
     for output, mask in zip(leaves(y_pred), leaves(kept), strict=True):
-        if mask is not None:
+        if mask is not None:  # outputs have come through `grad`, which makes new arrays of them
             masks.set_mask(output, mask)
-    held = _pairs(measures, values)
-    with substitute(held):
-        trainer.update_metrics(x, y, y_pred, weight, loss, parts)
-        logs = trainer.compute_metrics()
-    return [held[v] for v in measures], logs
+    trainer.track_loss(x, loss, parts)
+    return trainer.model.compute_metrics(x, y, y_pred, weight)
 
 
 def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
     """Make `count` training steps in one compiled call: batches are stacked along a new first axis."""
 
-    def steps(
-        t: Arrays, s: Arrays, o: Arrays, m: Arrays, health: jax.Array, seed: jax.Array, batches: Any
-    ) -> Any:
+    def steps(values: Arrays, health: jax.Array, seed: jax.Array, batches: Any) -> Any:
         def body(carry: Any, batch: Any) -> Any:
             *carry, logs = step(*carry, seed, batch)
             return tuple(carry), logs
 
-        carry, logs = jax.lax.scan(body, (t, s, o, m, health), batches, length=count)
-        return (*carry, {name: value[-1] for name, value in logs.items()})
+        (values, health), logs = jax.lax.scan(body, (values, health), batches, length=count)
+        return values, health, jax.tree.map(lambda value: value[-1], logs)
 
     return steps
 
 
 def stack(batches: list[Any]) -> Any:
     """Stack equal batches along a new first axis."""
-    return jax.tree.map(lambda *arrays: np.stack([np.asarray(a) for a in arrays]), *batches)
+    return jax.tree.map(
+        lambda *arrays: (np if isinstance(arrays[0], np.ndarray) else jnp).stack(arrays), *batches
+    )
+
+
+MAKERS = {"train": make_train_step, "test": make_test_step, "predict": make_predict_step}
+"""Kind of step -> what makes it."""
+DONATED = {"train": (0,), "test": (0,), "predict": ()}
+"""Kind of step -> the positions of arguments whose memory it takes over."""

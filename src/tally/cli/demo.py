@@ -1,0 +1,134 @@
+"""The demonstration: a small convnet is explained, learns handwritten digits, and comes back from its file."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tally
+from tally import layers
+from tally.models.views import show
+from tally.report.document import Column, Document, Note, Row, Table, Text, Title
+
+GOAL = 0.97
+"""The share of held-out digits that must be recognised."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, and how long: chosen so that the goal is passed within a minute on two cores."""
+
+    data: Any
+    source: str
+    epochs: int
+    batch_size: int
+
+
+def run(output: str | Path = "demo.keras", *, mnist: bool = False) -> bool:
+    """Show what the library does with a model, from its first line to its file.
+
+    Args:
+        output: Where the model is saved.
+        mnist: Whether it learns MNIST, and not the digits that come with scikit-learn.
+
+    Returns:
+        Whether the goal was reached and the model came back from its file unchanged.
+    """
+    began = time.perf_counter()
+    tally.utils.set_random_seed(0)
+    task = _task(mnist=mnist)
+    (x_train, y_train), (x_test, y_test) = task.data
+    x_train, x_test = _scale(x_train), _scale(x_test)
+    model = make_convnet()
+    model.summary()
+    tally.explain(model)
+
+    show(
+        Document(
+            (
+                Title("Training", level=2),
+                Text(
+                    f"{len(x_train):,} images {task.source} to learn from, {len(x_test):,} held out to test with."
+                ),
+            )
+        )
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    trained_from = time.perf_counter()
+    model.fit(x_train, y_train, batch_size=task.batch_size, epochs=task.epochs)
+    seconds = time.perf_counter() - trained_from
+    _, accuracy = model.evaluate(x_test, y_test, verbose=0)
+
+    path = Path(output)
+    model.save(path)
+    before = model.predict(x_test, verbose=0)
+    after = tally.models.load_model(path).predict(x_test, verbose=0)
+    rows = (
+        ("Parameters", f"{model.count_params():,}, each explained above"),
+        (
+            "Accuracy",
+            f"{accuracy:.1%} of the held-out images: {round(accuracy * len(x_test)):,} of {len(x_test):,}",
+        ),
+        ("Training", f"{seconds:.1f} s for {task.epochs} epochs, compiling included"),
+        ("File", f"{path}, {path.stat().st_size / 1000:,.0f} kB, with the optimizer's state"),
+        ("Loaded again", _compare(before, after)),
+        ("All together", f"{time.perf_counter() - began:.1f} s"),
+    )
+    misses = _misses(accuracy, same=np.array_equal(before, after))
+    show(_closing(rows, misses))
+    return not misses
+
+
+def make_convnet() -> tally.Model:
+    """The simple convnet that MNIST tutorials begin with: two convolutions with pooling, and a classifier."""
+    return tally.Sequential(
+        [
+            tally.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="convnet",
+    )
+
+
+def _task(*, mnist: bool) -> Task:
+    if mnist:
+        return Task(tally.datasets.mnist.load_data(), "of MNIST", epochs=2, batch_size=128)
+    return Task(
+        tally.datasets.digits.load_data(), "of handwritten digits (scikit-learn's)", epochs=12, batch_size=32
+    )
+
+
+def _scale(images: np.ndarray) -> np.ndarray:
+    """Pixels from 0 to 1, with the axis of channels that a convolution takes."""
+    return images[..., None].astype("float32") / 255
+
+
+def _compare(before: np.ndarray, after: np.ndarray) -> str:
+    if np.array_equal(before, after):
+        return f"all {before.size:,} predicted numbers are the same, to the last bit"
+    return f"predictions differ by up to {np.abs(before - after).max():.2g}"
+
+
+def _misses(accuracy: float, *, same: bool) -> list[str]:
+    """What did not come out as promised."""
+    misses = []
+    if accuracy < GOAL:
+        misses.append(f"The accuracy is below the goal of {GOAL:.0%}.")
+    if not same:
+        misses.append(
+            "The model that came back from the file predicts something else than the one that was saved."
+        )
+    return misses
+
+
+def _closing(rows: tuple[Row, ...], misses: list[str]) -> Document:
+    table = Table(columns=(Column(), Column()), rows=rows, ruled=False)
+    return Document((Title("Result", level=2), table, *(Note(miss, "error") for miss in misses)))

@@ -1,0 +1,113 @@
+"""What a command is about: a `.keras` file, or a model or layer that a module or a script makes."""
+
+import importlib
+import importlib.util
+import sys
+from contextlib import redirect_stdout
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tally.accounting.ledger import Ledger
+from tally.core.errors import ArgumentError, nearest
+
+FORMS = "a .keras file, module:name, or script.py:name"
+
+
+def read(target: str) -> Ledger:
+    """The ledger of what a target names.
+
+    What a script prints while it runs goes to standard error, so that the command's own output can be piped.
+
+    Args:
+        target: A `.keras` file; or `module:name` or `script.py:name` of a model, a layer, a ledger, or a function
+            without arguments that returns one.
+
+    Raises:
+        ArgumentError: The target has another form, or names something else.
+    """
+    with redirect_stdout(sys.stderr):
+        thing = _load_file(target) if _is_file(target) else _load_name(target)
+    if isinstance(thing, Ledger):
+        return thing
+    from tally.models.ledger import account
+
+    return account(thing)
+
+
+def _is_file(target: str) -> bool:
+    return target.endswith(".keras") or (Path(target).is_file() and not target.endswith(".py"))
+
+
+def _load_file(target: str) -> Any:
+    from tally.saving import load_model
+
+    return load_model(target, compile=False)  # losses and metrics don't enter the account
+
+
+def _load_name(target: str) -> Any:
+    source, _, name = target.rpartition(":")
+    if not source:
+        source, name = target, ""
+    module = _run_script(Path(source)) if source.endswith(".py") else _import(source)
+    if not name:
+        raise ArgumentError(
+            f"'{target}' does not say which model.",
+            do=f"write {target}:name{_listing(module)}",
+        )
+    try:
+        thing = reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise ArgumentError(
+            f"{source} has no '{name}'.{nearest(name, _candidates(module))}",
+            do=f"name a model{_listing(module)}",
+        ) from None
+    if callable(thing) and not _has_account(thing):
+        thing = thing()
+    if not _has_account(thing):
+        raise ArgumentError(
+            f"'{target}' has no parameters to account for: it is of type {type(thing).__name__}.",
+            do="name a model, a layer, or a function without arguments that returns one",
+        )
+    return thing
+
+
+def _run_script(path: Path) -> ModuleType:
+    """Run a script as a module of its own; its neighbours can be imported, and `__main__` blocks don't run."""
+    if not path.is_file():
+        raise ArgumentError(f"There is no script at {path}.", do="check the path, seen from this folder")
+    # A name of its own, so that a script called random.py does not stand in for another module of that name.
+    spec = importlib.util.spec_from_file_location("__tally_script__", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, but something that it imports is not
+        raise ArgumentError(f"There is no file and no module '{name}'.", do=f"give {FORMS}") from None
+
+
+def _has_account(thing: Any) -> bool:
+    from tally.core.layer import Layer
+
+    return isinstance(thing, Layer | Ledger)
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if _has_account(value)]
+
+
+def _listing(module: ModuleType) -> str:
+    found = _candidates(module)
+    return f"; there is {', '.join(found)}" if found else ""
