@@ -1,33 +1,46 @@
-# Everything runs in .venv, which any target makes and keeps up to date with pyproject.toml.
+# Everything runs in .venv, which any target makes and keeps in step with pyproject.toml.
 PYTHON ?= python3
-BIN := .venv/bin
 JOBS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-slow lint format clean
 
-demo: .venv/demo.done  ## build, explain, train and save a convnet on handwritten digits
+demo: .venv/demo.done  ## build, explain, train, save and load a convnet on handwritten digits
 	$(BIN)/tally demo
 
-test: .venv/test.done  ## everything but the slow tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+test: .venv/test.done  ## all but the slow tests
+	$(PYTEST) -m "not slow"
 
-test-all: .venv/test.done  ## with the slow tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+test-slow: .venv/test.done  ## the slow ones alone
+	$(PYTEST) -m slow
 
-lint: .venv/dev.done  ## format, style, types, and the direction of imports
+lint: .venv/dev.done  ## format, style, direction of imports, types
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-format: .venv/dev.done
+format: .venv/dev.done  ## bring the code into shape
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
-.venv/%.done: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(filter demo,$*),,torch==2.13.0)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.done: pyproject.toml | .venv/bin/python
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+# PyTorch by its exact version first: a range would bring the newest build with its CUDA packages.
+.venv/test.done: pyproject.toml | .venv/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[test]"
+	touch $@ .venv/demo.done
+
+.venv/dev.done: .venv/test.done
+	$(PIP) --editable ".[dev]"
 	touch $@
 
 clean:

@@ -7,90 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from tally import ops
-from tally.core.dtype import (
-    epsilon,
-    floatx,
-    image_data_format,
-    is_floating,
-    result_dtype,
-    set_epsilon,
-    set_floatx,
-    set_image_data_format,
-    standardize_dtype,
-)
+from tally.core.dtype import epsilon, floatx, image_data_format, is_floating, result_dtype, standardize_dtype
+from tally.core.dtype import set_epsilon as set_epsilon
+from tally.core.dtype import set_floatx as set_floatx
+from tally.core.dtype import set_image_data_format as set_image_data_format
 from tally.core.naming import reset_names
 from tally.core.symbol import KerasTensor
-from tally.core.variable import Variable, name_scope
-from tally.ops import (
-    abs,
-    all,
-    any,
-    arange,
-    argmax,
-    argmin,
-    binary_crossentropy,
-    cast,
-    categorical_crossentropy,
-    clip,
-    convert_to_numpy,
-    convert_to_tensor,
-    cos,
-    cumprod,
-    cumsum,
-    dot,
-    dtype,
-    elu,
-    equal,
-    exp,
-    expand_dims,
-    eye,
-    flip,
-    greater,
-    greater_equal,
-    hard_sigmoid,
-    in_top_k,
-    is_tensor,
-    less,
-    less_equal,
-    log,
-    logsumexp,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    not_equal,
-    one_hot,
-    ones_like,
-    prod,
-    relu,
-    repeat,
-    reshape,
-    round,
-    shape,
-    sigmoid,
-    sign,
-    sin,
-    softmax,
-    softplus,
-    softsign,
-    sparse_categorical_crossentropy,
-    sqrt,
-    square,
-    squeeze,
-    stack,
-    std,
-    stop_gradient,
-    sum,
-    tanh,
-    tile,
-    transpose,
-    var,
-    zeros_like,
-)
+from tally.core.variable import Variable
+from tally.core.variable import name_scope as name_scope
 
 _uids: dict[str, "itertools.count[int]"] = {}
-int_shape = shape
+_SAME_AS_OPS = (
+    "abs all any arange argmax argmin binary_crossentropy cast categorical_crossentropy clip "
+    "convert_to_numpy convert_to_tensor cos cumprod cumsum dot dtype elu equal exp expand_dims eye flip "
+    "greater greater_equal hard_sigmoid in_top_k is_tensor less less_equal log logsumexp max maximum mean "
+    "min minimum not_equal one_hot ones_like prod relu repeat reshape round shape sigmoid sign sin "
+    "softmax softplus softsign sparse_categorical_crossentropy sqrt square squeeze stack std "
+    "stop_gradient sum tanh tile transpose var zeros_like"
+)
+globals().update({name: getattr(ops, name) for name in _SAME_AS_OPS.split()})
+int_shape = ops.shape
 pow = ops.power
 is_float_dtype = is_floating
 result_type = result_dtype
@@ -129,7 +65,7 @@ def variable(value: Any, dtype: Any = None, name: str | None = None, constraint:
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Any:
     """A tensor of these values, or of one value in a shape."""
-    made = convert_to_tensor(value, dtype or floatx())
+    made = ops.convert_to_tensor(value, dtype or floatx())
     return made if shape is None else jnp.broadcast_to(made, shape)
 
 
@@ -145,7 +81,7 @@ def zeros(shape: Any, dtype: Any = None, name: str | None = None) -> Variable:
 
 def get_value(x: Any) -> np.ndarray:
     """The value of a variable or tensor as a NumPy array."""
-    return convert_to_numpy(x)
+    return ops.convert_to_numpy(x)
 
 
 eval = get_value
@@ -184,7 +120,7 @@ def update_sub(x: Variable, decrement: Any) -> Any:
 
 def moving_average_update(x: Variable, value: Any, momentum: float) -> Any:
     """Move a variable towards a value by 1 - momentum; returns it."""
-    return x.assign(momentum * x.value + (1 - momentum) * convert_to_tensor(value))
+    return x.assign(momentum * x.value + (1 - momentum) * ops.convert_to_tensor(value))
 
 
 def count_params(x: Any) -> int:
@@ -204,17 +140,17 @@ def concatenate(tensors: Any, axis: int = -1) -> Any:
 
 def flatten(x: Any) -> Any:
     """A tensor as one vector."""
-    return reshape(x, (-1,))
+    return ops.reshape(x, (-1,))
 
 
 def batch_flatten(x: Any) -> Any:
     """Each example as one vector."""
-    return reshape(x, (None, -1))
+    return ops.reshape(x, (None, -1))
 
 
 def ndim(x: Any) -> int:
     """Number of dimensions."""
-    return len(shape(x))
+    return len(ops.shape(x))
 
 
 def gather(reference: Any, indices: Any) -> Any:
@@ -224,23 +160,23 @@ def gather(reference: Any, indices: Any) -> Any:
 
 def permute_dimensions(x: Any, pattern: Any) -> Any:
     """The axes in another order."""
-    return transpose(x, pattern)
+    return ops.transpose(x, pattern)
 
 
 def reverse(x: Any, axes: Any) -> Any:
     """The order along the axes turned round."""
-    return flip(x, axes)
+    return ops.flip(x, axes)
 
 
 def l2_normalize(x: Any, axis: Any = None) -> Any:
     """Divide by the Euclidean norm over the axis, over all if None."""
-    return x / sqrt(maximum(sum(square(x), axis=axis, keepdims=True), epsilon()))
+    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), epsilon()))
 
 
 def bias_add(x: Any, bias: Any, data_format: str | None = None) -> Any:
     """Add a vector to the channels."""
     first = (data_format or image_data_format()) == "channels_first"
-    return ops.add(x, reshape(bias, (-1, *(1,) * (ndim(x) - 2))) if first else bias)
+    return ops.add(x, ops.reshape(bias, (-1, *(1,) * (ndim(x) - 2))) if first else bias)
 
 
 def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
@@ -250,25 +186,29 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
     left[along[0]] = right[along[1]] = "z"
     made = [letter for letter in (*left, *right[1:]) if letter != "z"]
     product = ops.einsum(f"{''.join(left)},{''.join(right)}->{''.join(made)}", x, y)
-    return product if len(made) > 1 else expand_dims(product, 1)
+    return product if len(made) > 1 else ops.expand_dims(product, 1)
 
 
 def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
     """One value or the other, element by element; functions of nothing are called for theirs."""
     first, second = (e() if callable(e) else e for e in (then_expression, else_expression))
     for _ in range(ndim(first) - ndim(condition)):
-        condition = expand_dims(condition, -1)
-    return ops.where(cast(condition, "bool"), first, second)
+        condition = ops.expand_dims(condition, -1)
+    return ops.where(ops.cast(condition, "bool"), first, second)
 
 
-def random_normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+def random_normal(
+    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
+) -> Any:
     """Normally distributed numbers."""
     from tally import random
 
     return random.normal(shape, mean, stddev, dtype, seed)
 
 
-def random_uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+def random_uniform(
+    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
+) -> Any:
     """Uniformly distributed numbers."""
     from tally import random
 

@@ -9,7 +9,7 @@ from tally.core.errors import ArgumentError
 from tally.core.symbol import leaves, map_tree
 
 
-class MAP_TO_NONE:  # noqa: N801 - Keras's name
+class MAP_TO_NONE:
     """What a function given to `traverse` returns to put None there."""
 
 

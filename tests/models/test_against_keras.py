@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import tally
-from tests.models.cases import CASES
+from models.cases import CASES
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's variables
 
 
 def both(name: str) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from tally.core.layer import InputSpec, Layer
 from tally.core.registry import snake_case
 from tally.core.symbol import leaves, map_tree
 from tally.core.variable import Values, Variable, _substituted, as_array, substitute
-from tally.layers.arguments import own
+from tally.layers.arguments import own, read_arguments
 from tally.layers.options import refuse_shape
 from tally.layers.recurrent_cells import (
     GRUCell,
@@ -189,6 +189,11 @@ class RNN(Layer):
         for variable, value in zip(moving, values, strict=True):
             variable.assign(value)
         return jnp.flip(outputs, 0) if self.go_backwards else outputs, states
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the layer and its cell, under its name."""
+        return cls(**read_arguments(config))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The input's mask if all steps are given; states have none."""

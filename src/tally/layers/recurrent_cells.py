@@ -10,7 +10,7 @@ from tally.core.layer import Layer
 from tally.core.random import SeedGenerator
 from tally.core.variable import Variable
 from tally.initializers import Initializer
-from tally.layers.arguments import adopt, own
+from tally.layers.arguments import adopt, own, read_arguments
 from tally.layers.options import plan_weight, read_count, refuse, refuse_shape, settle
 from tally.layers.regularization import drop
 
@@ -353,6 +353,11 @@ class StackedRNNCells(Layer):
         for cell in cells:
             check_cell(self, cell)
         self.cells = list(cells)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the stack and its cells under its name."""
+        return cls(**read_arguments(config))
 
     @property
     def state_size(self) -> list[Any]:

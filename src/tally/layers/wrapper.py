@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from tally.core.errors import ArgumentError
 from tally.core.layer import Layer
+from tally.core.registry import serialize
+from tally.layers.arguments import read_arguments
 from tally.layers.options import read_word, refuse, refuse_shape
 
 Shape = tuple[int | None, ...]
@@ -40,6 +42,11 @@ class Wrapper(Layer):
         """Build the layer inside."""
         if not self.layer.built:
             self.layer._build(input_shape)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the wrapper and the layer inside, under its name."""
+        return cls(**read_arguments(config))
 
 
 class TimeDistributed(Wrapper):
@@ -99,9 +106,8 @@ class TimeDistributed(Wrapper):
     def _apply(self, x: jax.Array, mask: Any, training: bool | None) -> jax.Array:
         known = inspect.signature(self.layer.call).parameters
         options = {"mask": mask, "training": training}
-        return self.layer(
-            x, **{name: value for name, value in options.items() if name in known and value is not None}
-        )
+        chosen = {name: value for name, value in options.items() if name in known and value is not None}
+        return self.layer(x, **chosen).astype(self.compute_dtype)
 
 
 def _differ(a: Any, b: Any) -> bool:
@@ -152,12 +158,7 @@ class Bidirectional(Layer):
         if merge_mode is not None:
             merge_mode = read_word(self, "merge_mode", merge_mode, [word for word in _MERGES if word])
         self.merge_mode = merge_mode
-        self.forward_layer: Any = _copy(layer, "forward_")
-        self.backward_layer: Any = backward_layer or _copy(layer, "backward_", go_backwards=True)
-        self._check_pair()
-        for one in (self.forward_layer, self.backward_layer):
-            if hasattr(one, "zero_output_for_mask"):  # what a mask hides must not be merged with anything
-                one.zero_output_for_mask = one.return_sequences
+        self._hold(_copy(layer, "forward_"), backward_layer or _copy(layer, "backward_", go_backwards=True))
         if weights:
             half = len(weights) // 2
             self.forward_layer._held.initial_weights = weights[:half]
@@ -169,8 +170,8 @@ class Bidirectional(Layer):
         self.return_state = self.forward_layer.return_state
         self.input_spec = layer.input_spec
 
-    def _check_pair(self) -> None:
-        forward, backward = self.forward_layer, self.backward_layer
+    def _hold(self, forward: Any, backward: Any) -> None:
+        self.forward_layer, self.backward_layer = forward, backward
         if forward.go_backwards == backward.go_backwards:
             raise refuse(
                 self, "has two layers that run in one direction.", "give backward_layer go_backwards=True"
@@ -178,6 +179,9 @@ class Bidirectional(Layer):
         for name in ("stateful", "return_sequences", "return_state"):
             if getattr(forward, name) != getattr(backward, name):
                 raise refuse(self, f"has layers that differ in {name}.", f"give both the same {name}")
+        for one in (forward, backward):
+            if hasattr(one, "zero_output_for_mask"):  # what a mask hides must not be merged with anything
+                one.zero_output_for_mask = one.return_sequences
 
     def build(self, sequences_shape: Shape, initial_state_shape: Any = None) -> None:
         """Build both layers."""
@@ -198,7 +202,7 @@ class Bidirectional(Layer):
         )
         phase = {} if training is None else {"training": training}
         forward, backward = (
-            one(sequences, initial_state=state, mask=mask, **phase)
+            jax.tree.map(self._cast, one(sequences, initial_state=state, mask=mask, **phase))
             for one, state in zip((self.forward_layer, self.backward_layer), states, strict=True)
         )
         ends: tuple[Any, ...] = ()
@@ -211,6 +215,24 @@ class Bidirectional(Layer):
         if not self.return_state:
             return merged
         return (*merged, *ends) if self.merge_mode is None else (merged, *ends)
+
+    def _cast(self, x: jax.Array) -> jax.Array:
+        return x.astype(self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, with the layers as they are now."""
+        config = {name: value for name, value in super().get_config().items() if name != "weights"}
+        layers = {"layer": self.forward_layer, "backward_layer": self.backward_layer}
+        return {**config, **{name: serialize(layer) for name, layer in layers.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the wrapper and its layers under its name."""
+        arguments = read_arguments(config)
+        made = cls(**arguments)
+        if arguments["layer"].built:  # nobody else holds it, so there is no need of a copy
+            made._hold(arguments["layer"], made.backward_layer)
+        return made
 
     def reset_state(self) -> None:
         """Set the states of stateful layers back to 0."""

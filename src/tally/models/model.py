@@ -20,10 +20,11 @@ from tally.core.variable import Variable, as_array
 from tally.metrics import Metric
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
+from tally.training.trainable import Trainable
 from tally.training.trainer import Trainer
 
 
-class Model(Layer):
+class Model(Trainable, Layer):
     """Layers put together, with `compile`, `fit`, `evaluate`, `predict`, `save` and `summary`.
 
     Args:
@@ -282,94 +283,6 @@ class Model(Layer):
             show_trainable=show_trainable,
             layer_range=layer_range,
         )
-
-    # -- training ------------------------------------------------------------------------------------------------------
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
-        """Say how to train: optimizer, loss, metrics. See `tally.training.trainer.Trainer.compile`."""
-        self._trainer.compile(optimizer, loss, **kwargs)
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train. See `tally.training.trainer.Trainer.fit`; returns the `History`."""
-        return self._trainer.fit(x, y, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Loss and metrics on data. See `tally.training.trainer.Trainer.evaluate`."""
-        return self._trainer.evaluate(x, y, **kwargs)
-
-    def predict(self, x: Any, **kwargs: Any) -> Any:
-        """Outputs for data, as NumPy arrays. See `tally.training.trainer.Trainer.predict`."""
-        return self._trainer.predict(x, **kwargs)
-
-    def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
-        """One step on one batch."""
-        return self._trainer.train_on_batch(x, y, **kwargs)
-
-    def test_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Loss and metrics on one batch."""
-        return self._trainer.test_on_batch(x, y, **kwargs)
-
-    def predict_on_batch(self, x: Any) -> Any:
-        """Outputs for one batch, as NumPy arrays."""
-        return self._trainer.predict_on_batch(x)
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The scalar that training minimises: the compiled loss and the added losses. May be overridden."""
-        del training
-        return self._trainer.compute_loss(x, y, y_pred, sample_weight)
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer given to `compile`."""
-        return self._trainer.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Any) -> None:
-        self._trainer.optimizer = value
-
-    @property
-    def loss(self) -> Any:
-        """The loss given to `compile`."""
-        return self._trainer.loss
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `compile` was called."""
-        return self._trainer.compiled
-
-    @property
-    def metrics(self) -> list[Metric]:
-        """The metrics of `compile`, and those held by layers."""
-        return self._trainer.metrics
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """Names of the metrics."""
-        return [metric.name for metric in self.metrics]
-
-    def reset_metrics(self) -> None:
-        """Start every metric anew."""
-        for metric in self.metrics:
-            metric.reset_state()
-
-    @property
-    def steps_per_execution(self) -> int:
-        """How many steps one compiled call makes."""
-        return self._trainer.steps_per_execution
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """What `compile` was given, as JSON-able values; None before."""
-        return self._trainer.get_config()
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile with a stored configuration."""
-        self._trainer.compile_from_config(config)
 
     def file_layers(self) -> list[Layer] | None:
         """The layers that a file lists under `layers` before anything else; None when there is no graph."""

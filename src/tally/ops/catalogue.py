@@ -1,5 +1,6 @@
 """Under which class an op is stored in a model's configuration, and which op a stored class names."""
 
+import inspect
 from typing import Any
 
 from tally.core.errors import SavingError, nearest
@@ -34,6 +35,9 @@ _CLASSES = {
 }
 """Ops whose class is not their name in camel case."""
 
+_CONFIGURED_TENSORS = {"bincount": ("weights",), "trapezoid": ("x",)}
+"""Tensors that Keras takes as constructor arguments of the op, not as arguments of its call."""
+
 
 def _class_name(name: str) -> str:
     return _CLASSES.get(name) or "".join(word.capitalize() for word in name.split("_"))
@@ -50,15 +54,15 @@ def describe(operation: Function) -> tuple[str, str, tuple[str, ...]]:
     """How a graph's configuration names an op.
 
     Returns:
-        The module and class Keras has for it, and which of its arguments go into `config`; the others are arguments of the
-        node.
+        The module and class Keras has for it, and which of its arguments go into `config`; the others are the node's.
 
     Example:
         >>> describe(tally.ops.mean)
         ('keras.src.ops.numpy', 'Mean', ('axis', 'keepdims'))
     """
     room = operation.__module__.rpartition(".")[2]
-    return f"keras.src.ops.{room}", _class_name(operation.__name__), operation.options  # type: ignore[attr-defined]
+    name = operation.__name__
+    return f"keras.src.ops.{room}", _class_name(name), _CONFIGURED_TENSORS.get(name, ()) + operation.options  # type: ignore[attr-defined]
 
 
 def find_op(module: str, class_name: str) -> Function:
@@ -77,15 +81,15 @@ def find_op(module: str, class_name: str) -> Function:
     return found
 
 
-def split(operation: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def split(
+    operation: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
     """Sort one call's arguments into the node's arguments and the configuration.
 
     Example:
         >>> split(tally.ops.mean, (x,), {"axis": -1})
         ([x], {'axis': -1, 'keepdims': False})
     """
-    import inspect
-
     accepted = inspect.signature(operation)
     bound = accepted.bind(*args, **kwargs)
     bound.apply_defaults()
@@ -94,5 +98,7 @@ def split(operation: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     given: list[Any] = []
     for name, value in bound.arguments.items():
         if name not in options:
-            given.extend(value if accepted.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL else [value])
+            given.extend(
+                value if accepted.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL else [value]
+            )
     return given, config

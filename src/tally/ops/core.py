@@ -1,7 +1,7 @@
 """Ops on tensors as such: their shape and dtype, parts of them, and control flow."""
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax import lax
 from tally.core.dtype import is_floating, standardize_dtype
 from tally.core.symbol import KerasTensor, map_tree
 from tally.core.variable import Variable
-from tally.ops.definition import Array, as_tensor, op
+from tally.ops.definition import Array, Value, as_tensor, op
 
 
 # -- what a tensor is --------------------------------------------------------------------------------------------------
@@ -37,7 +37,9 @@ def convert_to_numpy(x: Any) -> np.ndarray:
 
 
 @op
-def convert_to_tensor(x: Array, dtype: str | None = None, sparse: bool | None = None, ragged: bool | None = None) -> Array:
+def convert_to_tensor(
+    x: Array, dtype: str | None = None, sparse: bool | None = None, ragged: bool | None = None
+) -> Array:
     """A JAX array from an array of any framework, a variable, numbers or nested lists; every tensor is dense."""
     return x if dtype is None else x.astype(dtype)
 
@@ -65,7 +67,7 @@ def unstack(x: Array, num: int | None = None, axis: int = 0) -> list[Array]:
 
 
 @op
-def slice(inputs: Array, start_indices: Any, shape: Any) -> Array:
+def slice(inputs: Array, start_indices: Value, shape: Any) -> Array:
     """A block of a tensor: where it starts and how large it is (-1: to the end of the axis)."""
     sizes = [
         inputs.shape[axis] - start_indices[axis] if isinstance(size, int) and size == -1 else size
@@ -75,7 +77,7 @@ def slice(inputs: Array, start_indices: Any, shape: Any) -> Array:
 
 
 @op
-def slice_update(inputs: Array, start_indices: Any, updates: Array) -> Array:
+def slice_update(inputs: Array, start_indices: Value, updates: Array) -> Array:
     """The tensor with a block replaced."""
     return lax.dynamic_update_slice(inputs, updates.astype(inputs.dtype), _indices(start_indices))
 
@@ -110,20 +112,23 @@ def _places(indices: Array) -> tuple[Array, ...]:
 
 # -- control flow ------------------------------------------------------------------------------------------------------
 @op
-def cond(pred: Array, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
+def cond(pred: Array, true_fn: Value, false_fn: Value) -> Any:
     """The result of one function or the other, decided by a boolean scalar."""
     return lax.cond(pred, true_fn, false_fn)
 
 
 @op
-def switch(index: Array, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(index: Array, branches: Value, *operands: Value) -> Any:
     """The result of the branch of that number, called with the operands."""
     return lax.switch(index, branches, *operands)
 
 
 @op
 def while_loop(
-    cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any, maximum_iterations: int | None = None
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Value,
+    maximum_iterations: int | None = None,
 ) -> Any:
     """Repeat `loop_vars = body(*loop_vars)` while `cond(*loop_vars)` holds."""
     several = isinstance(loop_vars, (tuple, list))
@@ -142,14 +147,14 @@ def while_loop(
 
 
 @op
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[..., Any], init_val: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[..., Any], init_val: Value) -> Any:
     """Repeat `value = body_fun(i, value)` for i from `lower` up to, not including, `upper`."""
     return lax.fori_loop(lower, upper, body_fun, map_tree(as_tensor, init_val))
 
 
 @op
 def scan(
-    f: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: Any = 1
+    f: Value, init: Value, xs: Value = None, length: int | None = None, reverse: bool = False, unroll: Any = 1
 ) -> Any:
     """Carry a state along the first axis: `carry, y = f(carry, x)`; returns the last carry and all y."""
     carry, xs = map_tree(as_tensor, (init, xs))
@@ -157,19 +162,19 @@ def scan(
 
 
 @op
-def associative_scan(f: Callable[..., Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+def associative_scan(f: Value, elems: Value, reverse: bool = False, axis: int = 0) -> Any:
     """All partial results of an associative function of two arguments, in parallel."""
     return lax.associative_scan(f, map_tree(as_tensor, elems), reverse, axis)
 
 
 @op
-def map(f: Callable[..., Any], xs: Any) -> Any:
+def map(f: Value, xs: Value) -> Any:
     """Apply a function to each slice along the first axis, one after the other."""
     return lax.map(f, map_tree(as_tensor, xs))
 
 
 @op
-def vectorized_map(function: Callable[..., Any], elements: Any) -> Any:
+def vectorized_map(function: Callable[..., Any], elements: Value) -> Any:
     """Apply a function to each slice along the first axis, all at once."""
     return jax.vmap(function)(map_tree(as_tensor, elements))
 
@@ -178,6 +183,6 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a function that returns `(result, gradient function)`, so that the second is used to differentiate.
 
     Args:
-        f: Of some arrays. The gradient function takes `upstream` (by position or name) and returns one gradient per array.
+        f: Of some arrays. The gradient function takes the gradient from above and returns one gradient per array.
     """
     return jax.custom_gradient(f)

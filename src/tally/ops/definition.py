@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,21 @@ from tally.core.variable import Variable, as_array
 
 Array = jax.Array
 Function = Callable[..., Any]
+Value = Annotated[Any, "reaches the function as it was given"]
 
 
-def op(function: Function, signature: str | None = None, name: str | None = None, *, inexact: bool = False) -> Function:
+def op(
+    function: Function, signature: str | None = None, name: str | None = None, *, inexact: bool = False
+) -> Function:
     """Make a function of JAX arrays an op: it then takes arrays of any kind, variables and symbolic tensors.
 
     Tensors arrive as JAX arrays; options arrive with lists turned into tuples and dtypes into names.
 
     Args:
         function: What computes the result. Used as a decorator, its own annotations say what is a tensor (`Array`,
-            `Array | None`), a list of tensors (`Sequence[Array]`), left alone (`Any`), or else an option.
-        signature: The arguments as Keras has them, tensors before the semicolon: `"x; axis=None, keepdims=False"`. Tensors
-            are passed on by position, options by name.
+            `Array | None`), a list of tensors (`Sequence[Array]`), left alone (`Value`), or else an option.
+        signature: The arguments as Keras has them, tensors before the semicolon: `"x; axis=None, keepdims=False"`.
+            Tensors are passed on by position, options by name.
         name: The op's name where the function's own differs.
         inexact: Whether integer and boolean tensors are computed with as floats.
 
@@ -53,7 +56,11 @@ def op(function: Function, signature: str | None = None, name: str | None = None
 
     call.__name__ = call.__qualname__ = name or function.__name__
     call.__module__ = sys._getframe(2 if inexact else 1).f_globals["__name__"]
-    call.__doc__ = function.__doc__ if signature is None else f"Compute `{call.__name__}({signature.replace(';', ',')})`."
+    call.__doc__ = (
+        function.__doc__
+        if signature is None
+        else f"Compute `{call.__name__}({signature.replace(';', ',')})`."
+    )
     call.__signature__ = accepted  # type: ignore[attr-defined]
     call.options = tuple(name for name, convert in converters.items() if convert in (_as_option, _as_dtype))  # type: ignore[attr-defined]
     return symbol.op(call)
@@ -68,7 +75,9 @@ def _written(signature: str) -> tuple[inspect.Signature, dict[str, Function]]:
     """Read `"x, y; axis=None"`."""
     accepted = inspect.signature(eval(f"lambda {signature.replace(';', ',').strip(' ,')}: None"))
     tensors = {word.split("=")[0].strip() for word in signature.partition(";")[0].split(",")}
-    return accepted, {p.name: as_tensor if p.name in tensors else _converter(p) for p in accepted.parameters.values()}
+    return accepted, {
+        p.name: as_tensor if p.name in tensors else _converter(p) for p in accepted.parameters.values()
+    }
 
 
 def _annotated(function: Function) -> tuple[inspect.Signature, dict[str, Function]]:
@@ -82,7 +91,7 @@ def _converter(parameter: inspect.Parameter) -> Function:
         return _as_tensors
     if annotation is Array or Array in get_args(annotation):
         return _as_tensors if parameter.kind is parameter.VAR_POSITIONAL else as_tensor
-    if annotation is Any:
+    if annotation is Value:
         return _unchanged
     return _as_dtype if parameter.name == "dtype" else _as_option
 
@@ -118,7 +127,11 @@ def _as_dtype(value: Any) -> str | None:
 
 def _as_inexact(tensors: list[Any]) -> list[Any]:
     """Integers become `floatx()`, unless a float beside them already says which dtype the result has."""
-    given = [x for x in tensors if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != bool]
+    given = [
+        x
+        for x in tensors
+        if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != bool
+    ]
     decided = any(not x.weak_type for x in given)
     return tensors if decided else [as_floating(x) for x in tensors]
 
@@ -128,4 +141,3 @@ def as_floating(x: Any) -> Any:
     if x is None or is_floating(x.dtype) or jnp.issubdtype(x.dtype, jnp.complexfloating):
         return x
     return x.astype(floatx())
-

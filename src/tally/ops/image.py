@@ -10,7 +10,7 @@ from jax import lax
 from tally.core.dtype import standardize_data_format
 from tally.core.errors import ArgumentError
 from tally.core.random import draw_key
-from tally.ops.definition import Array, as_floating, float_op, op
+from tally.ops.definition import Array, Value, as_floating, float_op, op
 
 
 def _with_batch(function: Callable[[Array], Array], images: Array, data_format: str | None) -> Array:
@@ -117,7 +117,9 @@ def extract_patches_3d(
     return _patches(volumes, size, strides, dilation_rate, padding, data_format, rank=3)
 
 
-def _patches(x: Array, size: Any, strides: Any, dilation: Any, padding: str, data_format: str | None, rank: int) -> Array:
+def _patches(
+    x: Array, size: Any, strides: Any, dilation: Any, padding: str, data_format: str | None, rank: int
+) -> Array:
     window = (size,) * rank if isinstance(size, int) else size
     steps = window if strides is None else (strides,) * rank if isinstance(strides, int) else strides
     spread = (dilation,) * rank if isinstance(dilation, int) else dilation
@@ -158,13 +160,16 @@ def resize(
         size: New height and width.
         interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"lanczos5"`.
         antialias: Whether shrinking averages over all pixels.
-        crop_to_aspect_ratio, pad_to_aspect_ratio: Keep the sides' ratio by cutting the middle out, or by adding borders.
+        crop_to_aspect_ratio: Keep the sides' ratio by cutting the middle out.
+        pad_to_aspect_ratio: Keep it by adding borders.
         fill_mode: How borders are filled; only `"constant"`.
         fill_value: What with.
         data_format: Where the channels are.
     """
     if interpolation not in _METHODS:
-        raise ArgumentError(f"resize can't interpolate by '{interpolation}'.", do=f"use one of {', '.join(_METHODS)}")
+        raise ArgumentError(
+            f"resize can't interpolate by '{interpolation}'.", do=f"use one of {', '.join(_METHODS)}"
+        )
     height, width = (size, size) if isinstance(size, int) else size
 
     def run(x: Array) -> Array:
@@ -179,20 +184,36 @@ def resize(
             more_columns = max(columns, int(rows * width / height)) - columns
             around = [(n // 2, n // 2) for n in (more_rows, more_columns)]
             x = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=fill_value)
-        return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), interpolation, antialias=antialias)
+        return jax.image.resize(
+            x, (x.shape[0], height, width, x.shape[3]), interpolation, antialias=antialias
+        )
 
     return _in_float(run, images, data_format)
 
 
 @op
 def scale_and_translate(
-    images: Array, output_shape: Any, scale: Array, translation: Array, spatial_dims: Any, method: str, antialias: bool = True
+    images: Array,
+    output_shape: Value,
+    scale: Array,
+    translation: Array,
+    spatial_dims: Any,
+    method: str,
+    antialias: bool = True,
 ) -> Array:
     """Images scaled and moved along some of their axes."""
-    return jax.image.scale_and_translate(images, output_shape, spatial_dims, scale, translation, method, antialias)
+    return jax.image.scale_and_translate(
+        images, output_shape, spatial_dims, scale, translation, method, antialias
+    )
 
 
-_MODES = {"constant": "constant", "nearest": "nearest", "wrap": "wrap", "mirror": "mirror", "reflect": "reflect"}
+_MODES = {
+    "constant": "constant",
+    "nearest": "nearest",
+    "wrap": "wrap",
+    "mirror": "mirror",
+    "reflect": "reflect",
+}
 
 
 @op
@@ -237,7 +258,9 @@ def _project(x: Array, transform: Array) -> tuple[Array, Array]:
     rows, columns = _grid(x)
     a = transform.astype(x.dtype)[:, :, None, None]
     depth = a[:, 6] * columns + a[:, 7] * rows + 1
-    return (a[:, 3] * columns + a[:, 4] * rows + a[:, 5]) / depth, (a[:, 0] * columns + a[:, 1] * rows + a[:, 2]) / depth
+    return (a[:, 3] * columns + a[:, 4] * rows + a[:, 5]) / depth, (
+        a[:, 0] * columns + a[:, 1] * rows + a[:, 2]
+    ) / depth
 
 
 @op
@@ -255,7 +278,8 @@ def affine_transform(
         images: A batch or one image.
         transform: (batch, 8) or (8,): a0, a1, a2, b0, b1, b2 and two numbers that are ignored.
         interpolation: `"nearest"` or `"bilinear"`.
-        fill_mode, fill_value: What lies beyond the edges; see `map_coordinates`.
+        fill_mode: What lies beyond the edges; see `map_coordinates`.
+        fill_value: The constant.
         data_format: Where the channels are.
     """
     affine = jnp.atleast_2d(transform).at[:, 6:].set(0)
@@ -279,7 +303,8 @@ def perspective_transform(
 
     Args:
         images: A batch or one image.
-        start_points, end_points: (batch, 4, 2) or (4, 2): column and row of each point.
+        start_points: (batch, 4, 2) or (4, 2): column and row of each point.
+        end_points: Where they go.
         interpolation: `"nearest"` or `"bilinear"`.
         fill_value: What lies beyond the edges.
         data_format: Where the channels are.
@@ -316,7 +341,9 @@ def elastic_transform(
         noise = alpha * jax.random.normal(draw_key(seed), (*x.shape[:3], 2), x.dtype)
         moved = _blur(noise, (size, size), (sigma, sigma))
         rows, columns = _grid(x)
-        return _sample(x, rows + moved[..., 0], columns + moved[..., 1], _order(interpolation), fill_mode, fill_value)
+        return _sample(
+            x, rows + moved[..., 0], columns + moved[..., 1], _order(interpolation), fill_mode, fill_value
+        )
 
     return _in_float(run, images, data_format)
 
@@ -376,11 +403,13 @@ def _filter(x: Array, kernel: Array, padding: str = "SAME") -> Array:
     channels = x.shape[-1]
     kernels = jnp.tile(kernel[..., None, None], (1, 1, 1, channels))
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernels, (1, 1), padding, dimension_numbers=layout, feature_group_count=channels)
+    return lax.conv_general_dilated(
+        x, kernels, (1, 1), padding, dimension_numbers=layout, feature_group_count=channels
+    )
 
 
 def _blur(x: Array, size: Any, sigma: Any) -> Array:
-    width, height = (_bell(n, s, x.dtype) for n, s in zip(size, sigma, strict=True))
+    height, width = (_bell(n, s, x.dtype) for n, s in zip(size, sigma, strict=True))
     return _filter(x, height[:, None] * width)
 
 
@@ -388,7 +417,7 @@ def _blur(x: Array, size: Any, sigma: Any) -> Array:
 def gaussian_blur(
     images: Array, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None
 ) -> Array:
-    """Images blurred by a Gaussian bell; its sizes in pixels and its widths are given as (across, down)."""
+    """Images blurred by a Gaussian bell; its size in pixels and its width are given as (height, width)."""
     return _in_float(lambda x: _blur(x, kernel_size, sigma), images, data_format)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 
-from tally.ops.definition import Array, float_op, op
+from tally.ops.definition import Array, Value, float_op, op
 
 det = float_op(jnp.linalg.det, "x")
 eig = float_op(lambda x: tuple(jnp.linalg.eig(x)), "x", "eig")
@@ -35,13 +35,13 @@ def cholesky_inverse(x: Array, upper: bool = False) -> Array:
 
 @float_op
 def solve(a: Array, b: Array) -> Array:
-    """x with `a @ x = b`; `b` holds a vector per matrix if it has one axis less than `a`, else columns."""
+    """Find x with `a @ x = b`; `b` holds a vector per matrix if it has one axis less than `a`, else columns."""
     return _with_columns(jnp.linalg.solve, a, b)
 
 
 @float_op
 def solve_triangular(a: Array, b: Array, lower: bool = False) -> Array:
-    """x with `a @ x = b` for a triangular `a`."""
+    """Find x with `a @ x = b` for a triangular `a`."""
     return _with_columns(lambda a, b: jsl.solve_triangular(a, b, lower=lower), a, b)
 
 
@@ -57,6 +57,6 @@ def svd(x: Array, full_matrices: bool = True, compute_uv: bool = True) -> Any:
 
 
 @op
-def jvp(fun: Any, primals: Any, tangents: Any, has_aux: bool = False) -> Any:
+def jvp(fun: Value, primals: Value, tangents: Value, has_aux: bool = False) -> Any:
     """A function's result and its derivative along `tangents`."""
     return jax.jvp(fun, tuple(primals), tuple(tangents), has_aux=has_aux)

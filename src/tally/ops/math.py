@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tally.core.dtype import floatx
 from tally.core.errors import ArgumentError
-from tally.ops.definition import Array, float_op, op
+from tally.ops.definition import Array, Value, float_op, op
 
 # -- element by element, and over axes ---------------------------------------------------------------------------------
 erf = float_op(jax.scipy.special.erf, "x")
@@ -16,7 +15,11 @@ erfc = float_op(jax.scipy.special.erfc, "x")
 erfinv = float_op(jax.scipy.special.erfinv, "x")
 logsumexp = float_op(jax.scipy.special.logsumexp, "x; axis=None, keepdims=False")
 rsqrt = float_op(lax.rsqrt, "x")
-logdet = float_op(lambda x: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(x), axis1=-2, axis2=-1)), -1), "x", "logdet")
+logdet = float_op(
+    lambda x: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(x), axis1=-2, axis2=-1)), -1),
+    "x",
+    "logdet",
+)
 view_as_complex = op(lambda x: lax.complex(x[..., 0], x[..., 1]), "x", "view_as_complex")
 view_as_real = op(lambda x: jnp.stack([jnp.real(x), jnp.imag(x)], axis=-1), "x", "view_as_real")
 
@@ -48,7 +51,9 @@ _SEGMENTS = "data, segment_ids; num_segments=None, sorted=False"
 
 def _segment(reduce: Any, name: str) -> Any:
     return op(
-        lambda data, ids, num_segments, sorted: reduce(data, ids, num_segments, indices_are_sorted=sorted), _SEGMENTS, name
+        lambda data, ids, num_segments, sorted: reduce(data, ids, num_segments, indices_are_sorted=sorted),
+        _SEGMENTS,
+        name,
     )
 
 
@@ -69,11 +74,24 @@ def _part(z: Array) -> tuple[Array, Array]:
     return jnp.real(z), jnp.imag(z)
 
 
-fft = op(lambda x: _part(jnp.fft.fft(_join(x))), "; x", "fft")
-fft2 = op(lambda x: _part(jnp.fft.fft2(_join(x))), "; x", "fft2")
-ifft2 = op(lambda x: _part(jnp.fft.ifft2(_join(x))), "; x", "ifft2")
+def _complex_op(transform: Any, name: str) -> Any:
+    def compute(x: Value) -> tuple[Array, Array]:
+        return _part(transform(_join(x)))
+
+    compute.__doc__ = f"Compute `{name}` of a pair of real and imaginary part."
+    return op(compute, name=name)
+
+
+fft = _complex_op(jnp.fft.fft, "fft")
+fft2 = _complex_op(jnp.fft.fft2, "fft2")
+ifft2 = _complex_op(jnp.fft.ifft2, "ifft2")
 rfft = float_op(lambda x, fft_length: _part(jnp.fft.rfft(x, fft_length)), "x; fft_length=None", "rfft")
-irfft = op(lambda x, fft_length: jnp.fft.irfft(_join(x), fft_length), "; x, fft_length=None", "irfft")
+
+
+@op
+def irfft(x: Value, fft_length: int | None = None) -> Array:
+    """The real signal whose Fourier transform, a pair of real and imaginary part, is given."""
+    return jnp.fft.irfft(_join(x), fft_length)
 
 
 @op
@@ -93,7 +111,9 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any) -> Array:
     """The window's values in the middle of `fft_length` places: `"hann"`, `"hamming"`, None for ones, or values."""
     if isinstance(window, str):
         if window not in ("hann", "hamming"):
-            raise ArgumentError(f"'{window}' is not a window.", do="use 'hann', 'hamming', None or the values themselves")
+            raise ArgumentError(
+                f"'{window}' is not a window.", do="use 'hann', 'hamming', None or the values themselves"
+            )
         # A periodic window is a symmetric one, one longer, without its last value.
         values = {"hann": jnp.hanning, "hamming": jnp.hamming}[window](length + 1)[:-1]
     else:
@@ -104,7 +124,12 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any) -> Array:
 
 @float_op
 def stft(
-    x: Array, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
+    x: Array,
+    sequence_length: int,
+    sequence_stride: int,
+    fft_length: int,
+    window: Any = "hann",
+    center: bool = True,
 ) -> tuple[Array, Array]:
     """The short-time Fourier transform.
 
@@ -120,7 +145,7 @@ def stft(
 
 @op
 def istft(
-    x: Any,
+    x: Value,
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,

@@ -11,7 +11,7 @@ from jax import lax
 from tally.core.dtype import epsilon as default_epsilon
 from tally.core.dtype import floatx, standardize_data_format
 from tally.core.errors import ArgumentError
-from tally.ops.definition import Array, float_op, op
+from tally.ops.definition import Array, Value, float_op, op
 
 # -- activations -------------------------------------------------------------------------------------------------------
 celu = float_op(jax.nn.celu, "x; alpha=1.0")
@@ -61,7 +61,9 @@ def _over_axes(function: Any, x: Array, axis: Any) -> Array:
     axes = tuple(range(x.ndim)) if axis is None else axis
     last = tuple(range(-len(axes), 0))
     moved = jnp.moveaxis(x, axes, last)
-    return jnp.moveaxis(function(moved.reshape(*moved.shape[: -len(axes)], -1), -1).reshape(moved.shape), last, axes)
+    return jnp.moveaxis(
+        function(moved.reshape(*moved.shape[: -len(axes)], -1), -1).reshape(moved.shape), last, axes
+    )
 
 
 @float_op
@@ -105,7 +107,9 @@ def _layout(rank: int, data_format: str | None, kernel: str = "IO") -> tuple[str
     return data, space + kernel, data
 
 
-def _convolve(x: Array, kernel: Array, strides: Any, padding: str, data_format: Any, dilation: Any, groups: int) -> Array:
+def _convolve(
+    x: Array, kernel: Array, strides: Any, padding: str, data_format: Any, dilation: Any, groups: int
+) -> Array:
     rank = x.ndim - 2
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     return lax.conv_general_dilated(
@@ -125,14 +129,20 @@ def _channels(x: Array, data_format: str | None) -> int:
 
 @op
 def conv(
-    inputs: Array, kernel: Array, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
+    inputs: Array,
+    kernel: Array,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
 ) -> Array:
     """Convolution over 1, 2 or 3 spatial axes, in groups if the kernel takes fewer channels than there are.
 
     Args:
         inputs: (batch, *space, channels), or channels first.
         kernel: (*space, channels of one group, filters).
-        strides, dilation_rate: One number, or one per spatial axis.
+        strides: One number, or one per spatial axis.
+        dilation_rate: Likewise.
         padding: `"valid"` or `"same"`.
         data_format: Where the channels are.
     """
@@ -142,19 +152,27 @@ def conv(
             f"conv was given {channels} channels and a kernel for {kernel.shape[-2]}; it can't be grouped.",
             do="make the channels a multiple of the kernel's last axis but one",
         )
-    return _convolve(inputs, kernel, strides, padding, data_format, dilation_rate, channels // kernel.shape[-2])
+    return _convolve(
+        inputs, kernel, strides, padding, data_format, dilation_rate, channels // kernel.shape[-2]
+    )
 
 
 @op
 def depthwise_conv(
-    inputs: Array, kernel: Array, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
+    inputs: Array,
+    kernel: Array,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
 ) -> Array:
     """Convolution of each channel by itself.
 
     Args:
         inputs: (batch, *space, channels), or channels first.
         kernel: (*space, channels, multiplier).
-        strides, dilation_rate: One number, or one per spatial axis.
+        strides: One number, or one per spatial axis.
+        dilation_rate: Likewise.
         padding: `"valid"` or `"same"`.
         data_format: Where the channels are.
     """
@@ -193,7 +211,8 @@ def conv_transpose(
     Args:
         inputs: (batch, *space, channels), or channels first.
         kernel: (*space, filters, channels).
-        strides, dilation_rate: One number, or one per spatial axis.
+        strides: One number, or one per spatial axis.
+        dilation_rate: Likewise.
         padding: `"valid"` or `"same"`.
         output_padding: Cells added at the end of each spatial axis; None for a size of `strides` times the input's.
         data_format: Where the channels are.
@@ -202,7 +221,8 @@ def conv_transpose(
     strides, dilation = _each(strides, rank), _each(dilation_rate, rank)
     extra = (None,) * rank if output_padding is None else _each(output_padding, rank)
     pads = [
-        _transposed_padding(padding.lower(), *sizes) for sizes in zip(kernel.shape, strides, dilation, extra, strict=False)
+        _transposed_padding(padding.lower(), *sizes)
+        for sizes in zip(kernel.shape, strides, dilation, extra, strict=False)
     ]
     dtype = jnp.promote_types(inputs.dtype, kernel.dtype)
     return lax.conv_transpose(
@@ -216,7 +236,9 @@ def conv_transpose(
     )
 
 
-def _transposed_padding(padding: str, size: int, stride: int, dilation: int, extra: int | None) -> tuple[int, int]:
+def _transposed_padding(
+    padding: str, size: int, stride: int, dilation: int, extra: int | None
+) -> tuple[int, int]:
     """What to pad the spread-out input by, before and after."""
     reach = (size - 1) * dilation
     if padding == "valid":
@@ -230,16 +252,24 @@ def _transposed_padding(padding: str, size: int, stride: int, dilation: int, ext
 
 
 # -- pooling -----------------------------------------------------------------------------------------------------------
-def _pool(x: Array, start: Any, combine: Any, size: Any, strides: Any, padding: str, data_format: str | None) -> Array:
+def _pool(
+    x: Array, start: Any, combine: Any, size: Any, strides: Any, padding: str, data_format: str | None
+) -> Array:
     rank = x.ndim - 2
-    around = (lambda n: (1, 1, *n)) if standardize_data_format(data_format) == "channels_first" else (lambda n: (1, *n, 1))
+    around = (
+        (lambda n: (1, 1, *n))
+        if standardize_data_format(data_format) == "channels_first"
+        else (lambda n: (1, *n, 1))
+    )
     window = around(_each(size, rank))
     steps = around(_each(strides if strides is not None else size, rank))
     return lax.reduce_window(x, start, combine, window, steps, padding.upper())
 
 
 @op
-def max_pool(inputs: Array, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None) -> Array:
+def max_pool(
+    inputs: Array, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Array:
     """The largest value in each window over the spatial axes; `strides` None means the pool size."""
     lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
     return _pool(inputs, jnp.array(lowest, inputs.dtype), lax.max, pool_size, strides, padding, data_format)
@@ -263,7 +293,9 @@ def _adaptive(reduce: Any, x: Array, output_size: Any, data_format: str | None) 
     for axis, size in enumerate(_each(output_size, x.ndim - 2), first):
         length = x.shape[axis]
         bounds = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        x = jnp.stack([reduce(lax.slice_in_dim(x, low, high, axis=axis), axis=axis) for low, high in bounds], axis)
+        x = jnp.stack(
+            [reduce(lax.slice_in_dim(x, low, high, axis=axis), axis=axis) for low, high in bounds], axis
+        )
     return x
 
 
@@ -281,14 +313,20 @@ def adaptive_max_pool(inputs: Array, output_size: Any, data_format: str | None =
 
 # -- encoding ----------------------------------------------------------------------------------------------------------
 @op
-def one_hot(x: Array, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Array:
+def one_hot(
+    x: Array, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False
+) -> Array:
     """1 at the place of each class number and 0 elsewhere, on a new axis; numbers out of range give zeros only."""
     return jax.nn.one_hot(x, num_classes, axis=axis, dtype=dtype or floatx())
 
 
 @op
 def multi_hot(
-    inputs: Array, num_classes: int | None = None, axis: int = -1, dtype: str | None = None, sparse: bool = False
+    inputs: Array,
+    num_classes: int | None = None,
+    axis: int = -1,
+    dtype: str | None = None,
+    sparse: bool = False,
 ) -> Array:
     """1 at the places of all class numbers along the last axis (of one example, or of each of a batch), 0 elsewhere."""
     hot = jax.nn.one_hot(inputs, num_classes, axis=axis, dtype=dtype or floatx())
@@ -307,7 +345,9 @@ def _log_probabilities(output: Array, from_logits: bool, axis: int) -> Array:
 
 
 @float_op
-def categorical_crossentropy(target: Array, output: Array, from_logits: bool = False, axis: int = -1) -> Array:
+def categorical_crossentropy(
+    target: Array, output: Array, from_logits: bool = False, axis: int = -1
+) -> Array:
     """Cross-entropy of predicted classes with target probabilities; the class axis goes.
 
     Raises:
@@ -315,14 +355,16 @@ def categorical_crossentropy(target: Array, output: Array, from_logits: bool = F
     """
     if target.shape != output.shape:
         raise ArgumentError(
-            f"categorical_crossentropy was given targets of shape {target.shape} and predictions of shape {output.shape}.",
+            f"categorical_crossentropy was given targets {target.shape} and predictions {output.shape}.",
             do="make the targets one-hot, or use sparse_categorical_crossentropy for class numbers",
         )
     return -jnp.sum(target * _log_probabilities(output, from_logits, axis), axis=axis)
 
 
 @op
-def sparse_categorical_crossentropy(target: Array, output: Array, from_logits: bool = False, axis: int = -1) -> Array:
+def sparse_categorical_crossentropy(
+    target: Array, output: Array, from_logits: bool = False, axis: int = -1
+) -> Array:
     """Cross-entropy of predicted classes with target class numbers; the class axis goes."""
     target = target.astype("int32")
     if target.ndim == output.ndim and target.shape[-1] == 1:
@@ -341,13 +383,16 @@ def binary_crossentropy(target: Array, output: Array, from_logits: bool = False)
 
 
 @op
-def ctc_loss(target: Array, output: Array, target_length: Array, output_length: Array, mask_index: int = 0) -> Array:
+def ctc_loss(
+    target: Array, output: Array, target_length: Array, output_length: Array, mask_index: int = 0
+) -> Array:
     """Connectionist temporal classification loss of label sequences whose alignment is unknown.
 
     Args:
         target: (batch, longest target) class numbers.
         output: (batch, time, classes) logits.
-        target_length, output_length: (batch,) how many are meant.
+        target_length: (batch,) how many labels are meant.
+        output_length: (batch,) how many time steps are meant.
         mask_index: The blank's class number.
 
     Source: Graves et al. 2006, by `optax.ctc_loss`.
@@ -364,6 +409,47 @@ def ctc_loss(target: Array, output: Array, target_length: Array, output_length: 
         padding(target_length, target.shape[1]),
         blank_id=mask_index,
     )
+
+
+@op
+def ctc_decode(
+    inputs: Array,
+    sequence_lengths: Array,
+    strategy: str = "greedy",
+    beam_width: int = 100,
+    top_paths: int = 1,
+    merge_repeated: bool = True,
+    mask_index: int = 0,
+) -> tuple[Array, Array]:
+    """Label sequences from what a network says at each time step, by taking the best class of each step.
+
+    Args:
+        inputs: (batch, time, classes) logits.
+        sequence_lengths: (batch,) how many steps are meant.
+        strategy: Only `"greedy"`.
+        beam_width: For beam search, which is not offered.
+        top_paths: Likewise.
+        merge_repeated: Whether equal classes in a row are one label.
+        mask_index: The blank's class number.
+
+    Returns:
+        Labels (1, batch, time), filled up with -1, and the negative sum of the chosen logits (batch, 1).
+
+    Raises:
+        ArgumentError: Another strategy is asked for.
+    """
+    if strategy != "greedy":
+        raise ArgumentError(f"ctc_decode can't decode by '{strategy}'.", do="use strategy='greedy'")
+    steps = jnp.arange(inputs.shape[1])
+    meant = steps < sequence_lengths[:, None]
+    best = jnp.argmax(inputs, axis=-1).astype("int32")
+    score = -jnp.sum(jnp.where(meant, jnp.max(inputs, axis=-1), 0), axis=1, keepdims=True)
+    kept = meant & (best != mask_index)
+    if merge_repeated:
+        kept &= jnp.pad(best[:, 1:] != best[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    order = jnp.argsort(~kept, axis=1, stable=True)
+    labels = jnp.take_along_axis(jnp.where(kept, best, -1), order, axis=1)
+    return labels[None], score
 
 
 # -- normalisation -----------------------------------------------------------------------------------------------------
@@ -437,7 +523,9 @@ def layer_normalization(
 
 
 @float_op
-def rms_normalization(x: Array, scale: Array | None = None, axis: Any = -1, epsilon: float | None = None) -> Array:
+def rms_normalization(
+    x: Array, scale: Array | None = None, axis: Any = -1, epsilon: float | None = None
+) -> Array:
     """Divide by the root of the mean square over the axes.
 
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
@@ -465,7 +553,7 @@ def dot_product_attention(
     value: Array,
     bias: Array | None = None,
     mask: Array | None = None,
-    scale: float | None = None,
+    scale: Value = None,
     is_causal: bool = False,
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
@@ -474,7 +562,8 @@ def dot_product_attention(
 
     Args:
         query: (batch, target length, heads, features).
-        key, value: (batch, source length, heads, features); fewer heads are shared by groups of query heads.
+        key: (batch, source length, heads, features); fewer heads are shared by groups of query heads.
+        value: Of the shape of `key`.
         bias: Added to the products, broadcast to (batch, heads, target length, source length).
         mask: True where attention may go; broadcast like `bias`.
         scale: Factor of the products; 1 / sqrt(features) if None.
@@ -486,7 +575,9 @@ def dot_product_attention(
     """
     groups = query.shape[2] // key.shape[2]
     key, value = (jnp.repeat(x, groups, axis=2) if groups > 1 else x for x in (key, value))
-    products = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.promote_types(query.dtype, "float32"))
+    products = jnp.einsum(
+        "bthd,bshd->bhts", query, key, preferred_element_type=jnp.promote_types(query.dtype, "float32")
+    )
     products = products * (scale if scale is not None else query.shape[-1] ** -0.5)
     if bias is not None:
         products = products + bias
@@ -548,7 +639,9 @@ def space_to_depth(x: Array, block_size: int, data_format: str = "channels_last"
 
 def _unfolded(x: Array, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Array:
     size, dilation, padding, stride = (_each(n, 2) for n in (kernel_size, dilation, padding, stride))
-    patches = lax.conv_general_dilated_patches(x, size, stride, [(p, p) for p in padding], rhs_dilation=dilation)
+    patches = lax.conv_general_dilated_patches(
+        x, size, stride, [(p, p) for p in padding], rhs_dilation=dilation
+    )
     return patches.reshape(*patches.shape[:2], -1)
 
 
@@ -559,9 +652,13 @@ def unfold(x: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stri
 
 
 @float_op
-def fold(x: Array, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Array:
+def fold(
+    x: Array, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Array:
     """The transpose of `unfold`: columns added up where windows overlap."""
     height, width = _each(kernel_size, 2)
-    image = jax.ShapeDtypeStruct((x.shape[0], x.shape[1] // (height * width), *_each(output_size, 2)), x.dtype)
+    image = jax.ShapeDtypeStruct(
+        (x.shape[0], x.shape[1] // (height * width), *_each(output_size, 2)), x.dtype
+    )
     (images,) = jax.linear_transpose(lambda y: _unfolded(y, kernel_size, dilation, padding, stride), image)(x)
     return images

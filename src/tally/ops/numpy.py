@@ -7,11 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from tally.core.dtype import floatx
-from tally.core.errors import ArgumentError
-from tally.ops.definition import Array, float_op, op
+from tally.ops.definition import Array, Value, float_op, op
 
 # -- element by element ------------------------------------------------------------------------------------------------
 abs = op(jnp.abs, "x", "abs")
@@ -102,7 +100,6 @@ greater_equal = op(jnp.greater_equal, "x1, x2")
 heaviside = float_op(jnp.heaviside, "x1, x2")
 hypot = float_op(jnp.hypot, "x1, x2")
 allclose = op(jnp.allclose, "x1, x2; rtol=1e-5, atol=1e-8, equal_nan=False")
-isclose = op(jnp.isclose, "x1, x2; rtol=1e-5, atol=1e-8, equal_nan=False")
 lcm = op(jnp.lcm, "x1, x2")
 ldexp = op(jnp.ldexp, "x1, x2")
 left_shift = op(jnp.left_shift, "x, y")
@@ -123,6 +120,12 @@ power = op(jnp.power, "x1, x2")
 right_shift = op(jnp.right_shift, "x, y")
 subtract = op(jnp.subtract, "x1, x2")
 true_divide = float_op(jnp.divide, "x1, x2", "true_divide")
+
+
+@op
+def isclose(x1: Array, x2: Array, rtol: Value = 1e-5, atol: Value = 1e-8, equal_nan: bool = False) -> Array:
+    """Whether numbers differ by at most `atol + rtol * abs(x2)`."""
+    return jnp.isclose(x1, x2, rtol, atol, equal_nan)
 
 
 @float_op
@@ -221,7 +224,7 @@ def tensordot(x1: Array, x2: Array, axes: Any = 2) -> Array:
 
 
 @op
-def einsum(subscripts: str, *operands: Array, **kwargs: Any) -> Array:
+def einsum(subscripts: str, *operands: Array, **kwargs: Value) -> Array:
     """Sums of products in Einstein's notation, such as `"bij,bjk->bik"`."""
     return jnp.einsum(subscripts, *operands, preferred_element_type=_accumulator(*operands))
 
@@ -239,7 +242,7 @@ ndim = op(jnp.ndim, "x")
 size = op(jnp.size, "x")
 moveaxis = op(jnp.moveaxis, "x; source, destination")
 ravel = op(jnp.ravel, "x")
-repeat = op(lambda x, repeats, axis: jnp.repeat(x, np.asarray(repeats), axis), "x; repeats, axis=None", "repeat")
+repeat = op(lambda x, repeats, axis: jnp.repeat(x, _counts(repeats), axis), "x; repeats, axis=None", "repeat")
 reshape = op(lambda x, newshape: jnp.reshape(x, _filled(x, newshape)), "x; newshape", "reshape")
 roll = op(jnp.roll, "x; shift, axis=None")
 rot90 = op(jnp.rot90, "array; k=1, axes=(0, 1)")
@@ -251,16 +254,22 @@ tril = op(jnp.tril, "x; k=0")
 triu = op(jnp.triu, "x; k=0")
 
 
+def _counts(repeats: Any) -> Any:
+    return np.asarray(repeats) if isinstance(repeats, tuple) else repeats
+
+
 def _filled(x: Array, shape: Any) -> tuple[Any, ...]:
     """A shape without None: the one size left open is -1; beside others, None is the size that `x` has on that axis."""
     sizes = (shape,) if not isinstance(shape, (tuple, list)) and np.ndim(shape) == 0 else tuple(shape)
     is_open = [size is None or (isinstance(size, (int, np.integer)) and size == -1) for size in sizes]
     alone = is_open.count(True) == 1
-    return tuple(size if size is not None else -1 if alone else x.shape[axis] for axis, size in enumerate(sizes))
+    return tuple(
+        size if size is not None else -1 if alone else x.shape[axis] for axis, size in enumerate(sizes)
+    )
 
 
 @op
-def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Array:
+def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: Value = None) -> Array:
     """Add to the ends of each axis."""
     fill = {} if constant_values is None else {"constant_values": constant_values}
     return jnp.pad(x, pad_width, mode, **fill)
@@ -329,7 +338,7 @@ unravel_index = op(jnp.unravel_index, "indices; shape")
 
 
 @op
-def get_item(x: Array, key: Any) -> Array:
+def get_item(x: Array, key: Value) -> Array:
     """`x[key]`."""
     return x[tuple(key) if isinstance(key, list) and builtins.any(isinstance(k, slice) for k in key) else key]
 
@@ -341,7 +350,7 @@ def where(condition: Array, x1: Array | None = None, x2: Array | None = None) ->
 
 
 @op
-def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Any = 0) -> Array:
+def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Value = 0) -> Array:
     """For each element, the choice belonging to the first condition that holds."""
     return jnp.select(condlist, choicelist, default)
 
@@ -367,7 +376,11 @@ def unique(
 @op
 def bincount(x: Array, weights: Array | None = None, minlength: int = 0, sparse: bool = False) -> Array:
     """How often each whole number occurs, row by row; `minlength` fixes the length inside compiled code."""
-    length = minlength if isinstance(x, jax.core.Tracer) else builtins.max(int(jnp.max(x, initial=-1)) + 1, minlength)
+    length = (
+        minlength
+        if isinstance(x, jax.core.Tracer)
+        else builtins.max(int(jnp.max(x, initial=-1)) + 1, minlength)
+    )
     hits = jax.nn.one_hot(x, length, dtype="int32" if weights is None else weights.dtype)
     return jnp.sum(hits if weights is None else hits * weights[..., None], axis=-2, dtype=hits.dtype)
 
@@ -415,14 +428,20 @@ def full(shape: Any, fill_value: Array, dtype: str | None = None) -> Array:
 
 
 @op
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = None) -> Array:
+def arange(start: Value, stop: Value = None, step: Value = None, dtype: str | None = None) -> Array:
     """Numbers at equal distances, the last one excluded."""
     return jnp.arange(start, stop, step, dtype)
 
 
 @float_op
 def linspace(
-    start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: str | None = None, axis: int = 0
+    start: Array,
+    stop: Array,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: str | None = None,
+    axis: int = 0,
 ) -> Any:
     """`num` numbers at equal distances from `start` to `stop`."""
     return jnp.linspace(start, stop, num, endpoint, retstep, dtype, axis)
@@ -430,7 +449,13 @@ def linspace(
 
 @float_op
 def logspace(
-    start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Any = 10, dtype: str | None = None, axis: int = 0
+    start: Array,
+    stop: Array,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10,
+    dtype: str | None = None,
+    axis: int = 0,
 ) -> Array:
     """`num` numbers whose logarithms to `base` are at equal distances."""
     return jnp.logspace(start, stop, num, endpoint, base, dtype, axis)

@@ -138,7 +138,9 @@ def explain_bad_step(trainer: Any, batch: Any, *, step: int, epoch: int | None) 
 
     def watch(layer: Layer, outputs: Any) -> None:
         if not found:
-            found.extend((layer, leaf) for leaf in leaves(outputs) if isinstance(leaf, jax.Array) and _is_bad(leaf))
+            found.extend(
+                (layer, leaf) for leaf in leaves(outputs) if isinstance(leaf, jax.Array) and _is_bad(leaf)
+            )
 
     with substitute(Values((v, v.raw) for v in model.variables)), training_phase(True) as call:
         call.watch = watch
@@ -178,7 +180,9 @@ def _blame_data(batch: Any, when: str, of_model: str) -> None:
 def _blame_layer(layer: Layer, output: Any, when: str) -> NoReturn:
     if output.dtype.name == "float16":
         what = "overflowed float16"
-        advice = "float16 holds nothing above 65,504: use dtype='mixed_bfloat16', or scale the layer's input down"
+        advice = (
+            "float16 holds nothing above 65,504: use dtype='mixed_bfloat16', or scale the layer's input down"
+        )
     else:
         what = "gave NaN or infinite values"
         advice = "look at this layer's input and weights; a lower learning rate or clipnorm=1.0 often helps"

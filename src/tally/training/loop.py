@@ -114,7 +114,9 @@ class Training:
 
 def _grouped(source: DataSource, size: int) -> Iterator[list[Any]]:
     """Batches in lists of as many as one execution takes; at the end there may be fewer."""
-    on_host = jax.default_backend() == "cpu"  # where the device is the host there is nowhere to fetch ahead to
+    on_host = (
+        jax.default_backend() == "cpu"
+    )  # where the device is the host there is nowhere to fetch ahead to
     batches = source.batches() if on_host else prefetch(source.batches())
     group: list[Any] = []
     for batch in batches:

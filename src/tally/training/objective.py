@@ -1,39 +1,88 @@
 """What training minimises and measures: losses and metrics brought together with a model's outputs."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from tally import losses as loss_room
 from tally import metrics as metric_room
+from tally.core.dtype import floatx
 from tally.core.errors import ArgumentError, DataError
 from tally.core.symbol import leaves
+
+_BY_SHAPE = {
+    "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
+    "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
+}
+"""Words whose meaning the shapes decide -> what they mean for one number, for one-hot labels and for class numbers."""
+_SHORT = {"acc": "accuracy", "ce": "crossentropy"}
+
+
+def _open_word(identifier: Any) -> str | None:
+    """The word that shapes decide about, if it is one."""
+    word = identifier.lower() if isinstance(identifier, str) else None
+    word = _SHORT.get(word or "", word)
+    return word if word in _BY_SHAPE else None
+
+
+def _decide(word: str, target: Any, output: Any) -> str:
+    if len(output.shape) < 2 or output.shape[-1] == 1:
+        return _BY_SHAPE[word][0]
+    has_class_numbers = len(target.shape) < len(output.shape) or target.shape[-1] == 1
+    return _BY_SHAPE[word][2 if has_class_numbers else 1]
+
+
+def check_names(loss: Any, metrics: Any, weighted_metrics: Any) -> None:
+    """Refuse unknown losses and metrics at once, and not only when the first batch comes.
+
+    Raises:
+        ArgumentError: A name is unknown, or something is neither a loss nor a metric.
+    """
+    for one in _mentioned(loss):
+        if _open_word(one) != "crossentropy":
+            loss_room.get(one)
+    for one in (*_mentioned(metrics), *_mentioned(weighted_metrics)):
+        if _open_word(one) is None:
+            metric_room.get(one)
+
+
+def _mentioned(given: Any) -> Iterator[Any]:
+    """Whatever is named in lists and in dicts by output; a configuration is one thing."""
+    if isinstance(given, (list, tuple)):
+        for one in given:
+            yield from _mentioned(one)
+    elif isinstance(given, dict) and "class_name" not in given:
+        for one in given.values():
+            yield from _mentioned(one)
+    elif given is not None:
+        yield given
 
 
 def name_outputs(y_pred: Any, names: Sequence[str] | None) -> list[str]:
     """A word for each output: its key, the layer that makes it, or its position."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(y_pred)]
     if isinstance(y_pred, dict):
-        return [str(key) for key in sorted(y_pred)]
-    count = len(leaves(y_pred))
-    if names and len(names) == count:
+        return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    if names and len(names) == len(paths):
         return list(names)
-    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    return ["output"] if len(paths) == 1 else [f"output_{i}" for i in range(len(paths))]
 
 
-def spread(given: Any, y_pred: Any, names: list[str], what: str, *, broadcast: bool) -> list[Any]:
+def spread(given: Any, names: list[str], what: str) -> list[Any]:
     """Bring something given once, by position or by name into one value per output.
 
     Args:
-        given: One value, a list, or a dict by output name; None leaves every output without.
-        y_pred: The outputs.
-        names: Their names.
+        given: One value for every output, a list, or a dict by output name; None leaves every output without.
+        names: The outputs' names.
         what: The word for the error message.
-        broadcast: Whether a single value holds for every output.
+
+    Raises:
+        ArgumentError: A name or the number of entries doesn't fit the outputs.
     """
-    if given is None:
-        return [None] * len(names)
-    if isinstance(given, dict):
+    if isinstance(given, dict) and "class_name" not in given:
         unknown = [key for key in given if str(key) not in names]
         if unknown:
             raise ArgumentError(
@@ -41,93 +90,122 @@ def spread(given: Any, y_pred: Any, names: list[str], what: str, *, broadcast: b
                 do="use those names as keys",
             )
         return [given.get(name) for name in names]
-    if len(names) == 1:
-        return [
-            given[0] if isinstance(given, (list, tuple)) and len(given) == 1 and what != "metrics" else given
-        ]
     if isinstance(given, (list, tuple)):
-        if len(given) != len(names):
+        flat = leaves(given)
+        if len(flat) != len(names):
             raise ArgumentError(
-                f"{what} has {len(given)} entries for {len(names)} outputs ({', '.join(names)})."
+                f"{what} has {len(flat)} entries for {len(names)} outputs ({', '.join(names)}).",
+                do="give one entry per output, or a dict by output name",
             )
-        return list(given)
-    if not broadcast:
-        raise ArgumentError(f"{what} must be a list or a dict for a model with {len(names)} outputs.")
-    del y_pred
+        return flat
     return [given] * len(names)
 
 
 class Losses:
-    """The compiled losses, one per output, and their weighted sum."""
+    """The compiled losses, one per output, and their weighted sum.
 
-    def __init__(self, loss: Any, weights: Any, names: Sequence[str] | None) -> None:
-        self.loss, self.weights, self.names = loss, weights, names
+    Args:
+        loss: What `compile` was given.
+        weights: Factors, given likewise.
+    """
+
+    def __init__(self, loss: Any, weights: Any) -> None:
+        self.loss, self.weights = loss, weights
         self.output_names: list[str] = []
         self.functions: list[Callable[..., Any] | None] = []
-        self.factors: list[float] = []
+        self.factors: list[float | None] = []
 
-    def build(self, y_pred: Any) -> None:
-        """Find each output's loss."""
-        self.output_names = name_outputs(y_pred, self.names)
-        given = spread(self.loss, y_pred, self.output_names, "loss", broadcast=True)
-        self.functions = [None if one is None else _as_loss(one) for one in given]
-        factors = spread(self.weights, y_pred, self.output_names, "loss_weights", broadcast=False)
-        self.factors = [1.0 if factor is None else float(factor) for factor in factors]
+    def build(self, y: Any, y_pred: Any, names: Sequence[str] | None) -> None:
+        """Find each output's loss; shapes of the first batch decide what `"crossentropy"` means."""
+        self.output_names = name_outputs(y_pred, names)
+        given = spread(self.loss, self.output_names, "loss")
+        self.factors = spread(self.weights, self.output_names, "loss_weights")
+        targets = match_targets(y, self.output_names, given)
+        self.functions = [
+            None if one is None else _as_loss(one, target, output)
+            for one, target, output in zip(given, targets, leaves(y_pred), strict=True)
+        ]
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names under which each output's own loss is logged: none unless several outputs have one."""
+        names = [
+            f"{name}_loss"
+            for name, function in zip(self.output_names, self.functions, strict=True)
+            if function is not None
+        ]
+        return names if len(names) > 1 else []
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, dict[str, Any]]:
-        """The weighted sum, and each output's own loss where there are several."""
+        """The weighted sum, and each output's own loss where several have one."""
         if not self.output_names:
-            self.build(y_pred)
-        outputs = leaves(y_pred)
-        targets = match_targets(y, y_pred, self.output_names, self.functions)
+            self.build(y, y_pred, None)
+        targets = match_targets(y, self.output_names, self.functions)
         weights = match_weights(sample_weight, self.output_names)
         parts: dict[str, Any] = {}
         total: Any = None
-        every = zip(self.output_names, self.functions, self.factors, targets, outputs, weights, strict=True)
+        every = zip(
+            self.output_names, self.functions, self.factors, targets, leaves(y_pred), weights, strict=True
+        )
         for name, function, factor, target, output, weight in every:
             if function is None:
                 continue
             try:
-                value = _mean(function(target, output, sample_weight=weight))
+                value = jnp.mean(function(target, output, sample_weight=weight)).astype(floatx())
             except Exception as error:
                 error.add_note(f"in the loss of output '{name}'")
                 raise
             parts[f"{name}_loss"] = value
-            total = value * factor if total is None else total + value * factor
-        return (jnp.zeros(()) if total is None else total), (parts if len(self.output_names) > 1 else {})
+            value = value if factor is None else value * factor
+            total = value if total is None else total + value
+        return (jnp.zeros(()) if total is None else total), (parts if len(parts) > 1 else {})
 
 
-def _as_loss(identifier: Any) -> Callable[..., Any]:
+def _as_loss(identifier: Any, target: Any, output: Any) -> Callable[..., Any]:
     """A loss that takes sample weights, from a name, a function `(y_true, y_pred)` or a `Loss`."""
+    word = _open_word(identifier)
+    if word == "crossentropy":
+        return getattr(loss_room, _decide(word, target, output))()
     found = loss_room.get(identifier)
     if isinstance(found, loss_room.Loss):
         return found
     return loss_room.LossFunctionWrapper(found, name=getattr(found, "__name__", type(found).__name__))
 
 
-def _mean(value: Any) -> Any:
-    return jnp.mean(value) if jnp.ndim(value) else value
+def match_targets(y: Any, names: list[str], losses: Sequence[Any] = ()) -> list[Any]:
+    """One target per output; an output without a loss may go without a target.
 
+    Args:
+        y: Targets: an array, or arrays in a structure, by position or by output name.
+        names: The outputs' names.
+        losses: Each output's loss or None.
 
-def match_targets(y: Any, y_pred: Any, names: list[str], functions: Sequence[Any] = ()) -> list[Any]:
-    """One target per output; an output without a loss may go without a target."""
-    if isinstance(y, dict) and not isinstance(y_pred, dict) and len(names) > 1:
-        return [y.get(name) for name in names]
+    Raises:
+        DataError: A target is missing, or there are too many.
+    """
+    wanted = [i for i in range(len(names)) if losses and losses[i] is not None]
     given = leaves(y)
-    if len(given) == len(names):
-        return given
-    with_loss = [i for i, function in enumerate(functions) if function is not None]
-    if functions and len(given) == len(with_loss):
-        targets: list[Any] = [None] * len(names)
-        for i, target in zip(with_loss, given, strict=True):
-            targets[i] = target
-        return targets
-    if not with_loss and functions:
-        return [None] * len(names)
-    raise DataError(
-        f"The model has {len(names)} outputs ({', '.join(names)}), but {len([g for g in given if g is not None])} targets came.",
-        do="pass y as one array per output, in a list or in a dict by output name",
-    )
+    if isinstance(y, dict) and set(names) & set(y):
+        targets = [y.get(name) for name in names]
+    elif len(given) == len(names):
+        targets = given
+    elif y is None or len(given) == len(wanted):
+        filled = dict(zip(wanted, [] if y is None else given, strict=False))
+        targets = [filled.get(i) for i in range(len(names))]
+    else:
+        outputs = "1 output" if len(names) == 1 else f"{len(names)} outputs"
+        raise DataError(
+            f"The model has {outputs} ({', '.join(names)}), but y has {len(given)} arrays.",
+            do="pass y as one array per output, in a list or in a dict by output name",
+        )
+    missing = [names[i] for i in wanted if targets[i] is None]
+    if missing:
+        came = f"y has {', '.join(map(str, y))}" if isinstance(y, dict) else "there are no targets y for it"
+        raise DataError(
+            f"The output '{missing[0]}' has a loss, but {came}.",
+            do="pass y, in a dict by output name or a list for several outputs; or compile that output without a loss",
+        )
+    return targets
 
 
 def match_weights(sample_weight: Any, names: list[str]) -> list[Any]:
@@ -138,98 +216,106 @@ def match_weights(sample_weight: Any, names: list[str]) -> list[Any]:
     return given if len(given) == len(names) else [given[0] if given else None] * len(names)
 
 
-_ACCURACIES = {
-    "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
-    "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
-}
-_SHORT = {"acc": "accuracy", "ce": "crossentropy"}
-
-
-def find_metric(identifier: Any, target: Any, output: Any, loss: Any) -> Any:
+def find_metric(identifier: Any, target: Any, output: Any) -> Any:
     """A metric from its name, function or object; `"accuracy"` and `"crossentropy"` are chosen by the shapes.
 
     Args:
-        identifier: What the user wrote.
+        identifier: What the user wrote; a name is also what the logs call the metric.
         target: The output's targets, for their shape.
         output: The output.
-        loss: The output's loss.
     """
-    word = _SHORT.get(identifier, identifier) if isinstance(identifier, str) else None
-    if word in _ACCURACIES and target is not None:
-        binary = jnp.ndim(output) > 0 and output.shape[-1] == 1
-        sparse = jnp.ndim(target) < jnp.ndim(output) or (target.shape[-1] == 1 and output.shape[-1] > 1)
-        del loss
-        chosen = getattr(metric_room, _ACCURACIES[word][0 if binary else 2 if sparse else 1])
-        return chosen(name=identifier)
     if isinstance(identifier, metric_room.Metric):
         return identifier
-    found = metric_room.get(identifier)
-    if isinstance(found, metric_room.Metric):
-        return found
-    name = getattr(found, "__name__", None) or type(found).__name__
-    return metric_room.MeanMetricWrapper(found, name=identifier if isinstance(identifier, str) else name)
+    word = _open_word(identifier)
+    if word is not None and target is not None:
+        found = getattr(metric_room, _decide(word, target, output))()
+    else:
+        found = metric_room.get(identifier)
+    if not isinstance(found, metric_room.Metric):
+        name = getattr(found, "__name__", None) or type(found).__name__
+        found = metric_room.MeanMetricWrapper(found, name=name)
+    if isinstance(identifier, str):
+        found.name = identifier
+    return found
 
 
 class Metrics:
-    """The compiled metrics, each with the output it measures."""
+    """The compiled metrics, each with the output it measures.
 
-    def __init__(self, metrics: Any, weighted: Any, names: Sequence[str] | None) -> None:
-        self.metrics, self.weighted, self.names = metrics, weighted, names
+    Args:
+        metrics: What `compile` was given as `metrics`: they don't weigh samples.
+        weighted: What it was given as `weighted_metrics`: they do.
+    """
+
+    def __init__(self, metrics: Any, weighted: Any) -> None:
+        self.metrics, self.weighted = metrics, weighted
         self.built = False
-        self.rows: list[tuple[int, str, Any, bool]] = []
         self.output_names: list[str] = []
+        self._rows: list[tuple[int, str, Any, bool]] = []
 
     def build(self, y: Any, y_pred: Any, losses: Losses) -> None:
-        """Find each output's metrics; shapes of the first batch decide what `"accuracy"` means."""
-        self.built = True
-        self.output_names = names = name_outputs(y_pred, self.names)
-        targets = match_targets(y, y_pred, names, losses.functions)
-        for given, weighted in ((self.metrics, False), (self.weighted, True)):
-            for index, ones in enumerate(_per_output(given, y_pred, names)):
+        """Find each output's metrics, and a label of its own for each."""
+        self.output_names = names = losses.output_names
+        targets, outputs = match_targets(y, names, losses.functions), leaves(y_pred)
+        taken: Counter[str] = Counter()
+        rows = []
+        for given, is_weighted in ((self.metrics, False), (self.weighted, True)):
+            for index, ones in enumerate(_per_output(given, names)):
                 for one in ones:
-                    loss = losses.functions[index] if losses.functions else None
-                    metric = find_metric(one, targets[index], leaves(y_pred)[index], loss)
-                    label = metric.name if len(names) == 1 else f"{names[index]}_{metric.name}"
-                    self.rows.append((index, label, metric, weighted))
+                    metric = find_metric(one, targets[index], outputs[index])
+                    prefix = "" if len(names) == 1 else f"{names[index]}_"
+                    label = prefix + metric.name
+                    if taken[label] and is_weighted:
+                        label = f"{prefix}weighted_{metric.name}"
+                    taken[label] += 1
+                    unique = f"{label}_{taken[label] - 1}" if taken[label] > 1 else label
+                    rows.append((index, unique, metric, is_weighted))
+        self._rows, self.built = rows, True
 
     @property
     def all(self) -> list[Any]:
         """The metric objects."""
-        return [metric for _, _, metric, _ in self.rows]
+        return [metric for _, _, metric, _ in self._rows]
 
     def update(self, y: Any, y_pred: Any, sample_weight: Any, losses: Losses) -> None:
         """Take a batch into account."""
-        if not self.rows:
+        if not self._rows:
             return
-        targets = match_targets(y, y_pred, self.output_names, losses.functions)
+        targets = match_targets(y, self.output_names, losses.functions)
         weights = match_weights(sample_weight, self.output_names)
         outputs = leaves(y_pred)
-        for index, _, metric, weighted in self.rows:
-            if targets[index] is not None:
-                metric.update_state(
-                    targets[index], outputs[index], sample_weight=weights[index] if weighted else None
-                )
+        for index, label, metric, is_weighted in self._rows:
+            if targets[index] is None:
+                continue
+            try:
+                weight = weights[index] if is_weighted else None
+                metric.update_state(targets[index], outputs[index], sample_weight=weight)
+            except Exception as error:
+                error.add_note(f"in the metric '{label}'")
+                raise
 
     def results(self) -> dict[str, Any]:
         """Label -> value."""
         found: dict[str, Any] = {}
-        for _, label, metric, _ in self.rows:
+        for _, label, metric, _ in self._rows:
             value = metric.result()
             found.update(value if isinstance(value, dict) else {label: value})
         return found
 
 
-def _per_output(given: Any, y_pred: Any, names: list[str]) -> list[list[Any]]:
-    if given is None:
-        return [[] for _ in names]
-    if isinstance(given, dict):
-        given = spread(given, y_pred, names, "metrics", broadcast=False)
+def _per_output(given: Any, names: list[str]) -> list[list[Any]]:
+    """The metrics of each output; a plain list of another length than there are outputs holds for all of them."""
+    if isinstance(given, dict) and "class_name" not in given:
+        given = spread(given, names, "metrics")
     elif len(names) == 1:
-        given = (
-            [given[0]]
-            if isinstance(given, (list, tuple)) and given and isinstance(given[0], (list, tuple))
-            else [given]
-        )
-    elif isinstance(given, (list, tuple)) and not any(isinstance(one, (list, tuple)) for one in given):
-        given = list(given) if len(given) == len(names) else [list(given)] * len(names)
-    return [[] if one is None else list(one) if isinstance(one, (list, tuple)) else [one] for one in given]
+        given = [list(_mentioned(given))]
+    elif given is None:
+        given = [None] * len(names)
+    elif not isinstance(given, (list, tuple)) or len(given) != len(names):
+        if isinstance(given, (list, tuple)) and any(isinstance(one, (list, tuple)) for one in given):
+            raise ArgumentError(
+                f"metrics has {len(given)} entries for {len(names)} outputs ({', '.join(names)}).",
+                do="give one list per output, or a dict by output name",
+            )
+        given = [list(_mentioned(given))] * len(names)
+    return [list(_mentioned(one)) for one in given]
