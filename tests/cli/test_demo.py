@@ -19,7 +19,7 @@ def test_the_demo_explains_trains_saves_and_loads(tmp_path):
         assert re.search(rf"\b{count}\b", ran.stdout), count
     assert "Total params: 34,826" in ran.stdout
     assert "320 + 18,496 + 16,010 = 34,826" in ran.stdout
-    found = re.search(r"Accuracy +([\d.]+)% of the held-out images: (\d+) of 359", ran.stdout)
+    found = re.search(r"Accuracy +([\d.]+)% of the held-out digits: (\d+) of 359", ran.stdout)
     assert found is not None
     assert float(found[1]) >= 97
     assert "all 3,590 predicted numbers are the same, to the last bit" in ran.stdout
@@ -34,9 +34,8 @@ def test_the_demo_builds_the_simple_convnet():
 @pytest.fixture
 def quick(monkeypatch):
     """A demo of one short epoch on a few digits, too short to learn them."""
-    (x_train, y_train), (x_test, y_test) = tally.datasets.digits.load_data()
-    data = (x_train[:32], y_train[:32]), (x_test[:32], y_test[:32])
-    monkeypatch.setattr(demo, "_task", lambda **_: demo.Task(data, "", epochs=1, batch_size=32))
+    few = [(images[:32], digits[:32]) for images, digits in tally.datasets.digits.load_data()]
+    monkeypatch.setattr(demo, "_task", lambda **_: demo.Task(*few, "", epochs=1))
 
 
 def test_an_accuracy_below_the_goal_is_told_and_is_a_failure(quick, tmp_path, capsys):
@@ -51,6 +50,17 @@ def test_a_model_that_comes_back_different_is_told_and_is_a_failure(quick, tmp_p
     shown = capsys.readouterr().out
     assert "predictions differ by up to" in shown
     assert "predicts something else than the one that was saved" in shown
+
+
+def test_digits_are_moved_within_their_border_and_keep_their_labels():
+    (images, digits), _ = tally.datasets.digits.load_data()
+    moved, labels = demo._shift(images[:3], digits[:3])
+    assert moved.shape == (15, 28, 28)
+    assert labels.tolist() == digits[:3].tolist() * 5
+    np.testing.assert_array_equal(
+        moved.reshape(5, 3, -1).sum(axis=-1, dtype=int), [images[:3].sum(axis=(1, 2), dtype=int)] * 5
+    )
+    np.testing.assert_array_equal(moved[3:6, :-2], images[:3, 2:])
 
 
 def test_differences_are_told_by_their_size():

@@ -1,4 +1,4 @@
-"""Rows for the attention layers that take a list; those with heads take several arguments and have tests of their own."""
+"""Rows for the attention layers that take a list; those with heads have tests of their own."""
 
 from layers.cases import Case
 

@@ -30,7 +30,7 @@ def _zeros(*shape: int) -> np.ndarray:
         (
             LAYERS.Conv2D(2, 2, groups=2),
             (1, 4, 4, 4),
-            ("kernel height", "kernel width", "input channels / groups", "filters"),
+            ("kernel height", "kernel width", "input channels per group", "filters"),
         ),
         (
             LAYERS.Conv2DTranspose(2, 2),

@@ -11,10 +11,10 @@ from tally.core.masks import get_mask
 TOKENS = np.array([[1, 2, 0], [3, 0, 0]])
 
 
-def test_axes_name_tokens_and_embedding() -> None:
+def test_axes_name_tokens_and_features() -> None:
     layer = tally.layers.Embedding(5, 2)
     layer(TOKENS)
-    assert layer.embeddings.axes == ("tokens", "embedding")
+    assert layer.embeddings.axes == ("tokens", "features")
 
 
 def test_zeros_are_masked_only_when_asked() -> None:

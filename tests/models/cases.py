@@ -1,13 +1,41 @@
 """Models that both libraries can build: one function each, given the library, and data to feed the model."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import keras
 import numpy as np
+
+import tally
+from tally.core.naming import reset_names
 
 Build = Callable[[Any], Any]
 CASES: dict[str, tuple[Build, Any]] = {}
 """Name -> how the model is built from a library (`keras` or `tally`), and inputs for it."""
+
+
+@functools.cache
+def both(name: str) -> tuple[Any, Any, Any, Any]:
+    """The model of a case in Keras and here with equal weights, inputs, and Keras's outputs for them."""
+    keras.utils.clear_session()
+    reset_names()
+    build, inputs = CASES[name]
+    theirs, ours = build(keras), build(tally)
+    ours.set_weights([np.asarray(v.value) for v in theirs.weights])
+    return theirs, ours, inputs, plain(theirs(inputs))
+
+
+def plain(outputs: Any) -> Any:
+    return jax.tree.map(np.asarray, outputs)
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    ours, theirs = plain(ours), plain(theirs)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -211,7 +239,10 @@ def keyword_arguments(lib: Any) -> Any:
 @case(numbers(2, 4))
 def intermediate_output(lib: Any) -> Any:
     layers = lib.layers
-    base = lib.Sequential([lib.Input((4,)), layers.Dense(5, name="low"), layers.Dense(2, name="high")])
+    x = base_inputs = lib.Input((4,))
+    for units, name in ((5, "low"), (2, "high")):
+        x = layers.Dense(units, name=name)(x)
+    base = lib.Model(base_inputs, x)
     return lib.Model(base.input, base.get_layer("low").output)
 
 

@@ -8,7 +8,7 @@ import jax
 import keras
 import numpy as np
 import pytest
-from cases import CASES, Batched, Case
+from op_cases import CASES, Batched, Case
 
 from tally import ops
 from tally.core.symbol import KerasTensor
@@ -89,7 +89,7 @@ def test_two_dtypes_give_the_dtype_keras_gives(name: str) -> None:
     "name", ["mean", "sum", "exp", "sqrt", "round", "cumsum", "var", "square", "floor", "argmax", "std"]
 )
 def test_each_dtype_gives_the_dtype_keras_gives(name: str) -> None:
-    for dtype in _DTYPES:
+    for dtype in _DTYPES[: -1 if name == "round" else None]:  # booleans are not rounded
         spec = jax.ShapeDtypeStruct((2, 2), dtype)
         ours, theirs = (jax.eval_shape(getattr(library, name), spec).dtype for library in (ops, keras.ops))
         assert ours == theirs, dtype

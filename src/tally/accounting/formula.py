@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tally.accounting.ledger import Entry, Owner
+from tally.accounting.words import singular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +27,11 @@ class Formula:
 
 
 class Factor(NamedTuple):
-    """One dimension in a product: what it is called and how long it is."""
+    """One dimension in a product: its symbol in a formula, how long it is, and its noun in words."""
 
     symbol: str
     size: int
+    noun: str = ""
 
 
 Product = tuple[Factor, ...]
@@ -47,12 +49,23 @@ def closed_form(entries: Sequence[Entry]) -> Formula:
         >>> closed_form([kernel, bias]).numbers
         '10 × (3·4·4 + 1) = 490'
     """
+    if not any(entry.shape for entry in entries):
+        return _sum_of_scalars(entries)
     groups = _groups([_factors(entry) for entry in entries])
     alone = len(groups) == 1
     value = sum(entry.size for entry in entries)
     symbols = " + ".join(_render(group, "symbol", alone) for group in groups)
     numbers = " + ".join(_render(group, "size", alone) for group in groups)
     return Formula(symbols=symbols, numbers=_equation(numbers, value), value=value)
+
+
+def _sum_of_scalars(entries: Sequence[Entry]) -> Formula:
+    numbers = " + ".join("1" for _ in entries)
+    return Formula(
+        symbols=" + ".join(entry.name for entry in entries),
+        numbers=_equation(numbers, len(entries)),
+        value=len(entries),
+    )
 
 
 def sum_of_products(entries: Sequence[Entry], owner: Owner) -> Formula:
@@ -102,16 +115,11 @@ def product_in_words(entry: Entry, owner: Owner) -> str:
         >>> product_in_words(kernel, Owner(path="d", type="Dense"))
         '1,600 features × 10 units = 16,000'
     """
-    factors = _recognised(entry, owner)
     words = [
-        f"{size:,} {_singular(what) if size == 1 else what}" if what != f"{size:,}" else what
-        for what, size in factors
+        f"{size:,} {singular(noun) if size == 1 else noun}".rstrip()
+        for _, size, noun in _recognised(entry, owner)
     ]
-    return _equation(" × ".join(words) or "1", entry.size)
-
-
-def _singular(name: str) -> str:
-    return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+    return _equation(" × ".join(words) or "a single number", entry.size)
 
 
 def _equation(numbers: str, value: int) -> str:
@@ -119,15 +127,17 @@ def _equation(numbers: str, value: int) -> str:
 
 
 def _factors(entry: Entry) -> Product:
-    """Split a weight into factors; an axis named `4·units` is the two factors 4 and units."""
+    """Split a weight into factors: `4 gates·units` is the two factors 4 and units, `broadcast` of size 1 is none."""
     found: list[Factor] = []
     for name, size in zip(entry.axes, entry.shape, strict=True):
-        several = re.fullmatch(r"(\d+)\s*[·×*]\s*(.+)", name)
+        if name == "broadcast" and size == 1:
+            continue
+        several = re.fullmatch(r"(\d+)\s*([^·×*]*?)\s*[·×*]\s*(.+)", name)
         if several and size % int(several[1]) == 0:
             times = int(several[1])
-            found += [Factor(str(times), times), Factor(several[2], size // times)]
+            found += [Factor(str(times), times, several[2]), Factor(several[3], size // times, several[3])]
         else:
-            found.append(Factor(name or f"{size:,}", size))
+            found.append(Factor(name or f"{size:,}", size, name))
     return tuple(found)
 
 
@@ -139,14 +149,14 @@ def _recognised(entry: Entry, owner: Owner) -> Product:
         last = len(shape) - 1
         for axis, size in enumerate(shape):
             if axis and size is not None and size > 1:
-                inputs[size] = "last axis of the input" if axis == last else f"axis {axis} of the input"
+                inputs[size] = "input features" if axis == last else f"input axis {axis}"
     found: list[Factor] = []
     for place, factor in enumerate(_factors(entry)):
         # A weight ends in what its layer makes and begins with what it reads: that tells equal sizes apart.
         first, second = (options, inputs) if place == len(entry.shape) - 1 else (inputs, options)
-        unnamed = factor.symbol == f"{factor.size:,}"
+        unnamed = not any(entry.axes)
         guess = first.get(factor.size) or second.get(factor.size) if unnamed else None
-        found.append(Factor(guess or factor.symbol, factor.size))
+        found.append(Factor(guess, factor.size, guess) if guess else factor)
     return tuple(found)
 
 

@@ -52,6 +52,7 @@ class Entry:
         state: What training does with it.
         origin: The line that made it, such as `"train.py:12"`.
         frozen_by: The path of the layer whose `trainable` is off, for a frozen entry.
+        frozen_at: The line that switched it off.
         shared_with: The path of the entry that already counts these scalars.
 
     Raises:
@@ -72,6 +73,7 @@ class Entry:
     state: State = "trainable"
     origin: str | None = None
     frozen_by: str | None = None
+    frozen_at: str | None = None
     shared_with: str | None = None
 
     def __post_init__(self) -> None:

@@ -47,7 +47,9 @@ def output_arithmetic(owner: Owner) -> tuple[str, ...]:
     for name, side, result in _sides(owner, before, after):
         text, value = rule(side)
         if value == result:
-            lines.setdefault(f"{text} = {value:,}", []).append(name)
+            lines.setdefault(f"{text} = {value:,}" if text else f"{value:,}, as in the input", []).append(
+                name
+            )
     return tuple(f"{_and(names)}: {line}" for line, names in lines.items())
 
 
@@ -91,8 +93,10 @@ def _paddings(padding: Any, rank: int) -> tuple[Any, ...]:
 
 
 def _slid(side: Side) -> tuple[str, int]:
-    """A window over an input: as many places as it fits, or as many as the stride divides the input into."""
+    """Slide a window over an input: as many places as it fits, or as many as the stride divides the input into."""
     if side.padding in ("same", "causal"):
+        if side.stride == 1:
+            return "", side.size
         return _quotient(f"{side.size:,}", side.size, side.stride, math.ceil, "⌈⌉")
     span = side.dilation * (side.window - 1) + 1
     wide = f"{side.window:,}" if side.dilation == 1 else f"({side.dilation:,}·({side.window:,} − 1) + 1)"
@@ -114,24 +118,32 @@ def _spread(side: Side) -> tuple[str, int]:
         cut = 0 if side.padding == "valid" else span // 2
         text = f"({side.size:,} − 1)·{side.stride:,} + {span:,} − 2·{cut:,} + {side.extra:,}"
         return text, (side.size - 1) * side.stride + span - 2 * cut + side.extra
-    if side.padding == "same":
-        return f"{side.size:,}·{side.stride:,}", side.size * side.stride
-    over = max(span - side.stride, 0)
-    return f"{side.size:,}·{side.stride:,} + {over:,}", side.size * side.stride + over
+    over = 0 if side.padding == "same" else max(span - side.stride, 0)
+    text = _times(side.size, side.stride)
+    return (f"{text or f'{side.size:,}'} + {over:,}" if over else text), side.size * side.stride + over
 
 
 def _repeated(side: Side) -> tuple[str, int]:
-    return f"{side.size:,}·{side.window:,}", side.size * side.window
+    return _times(side.size, side.window), side.size * side.window
+
+
+def _times(size: int, factor: int) -> str:
+    return "" if factor == 1 else f"{size:,}·{factor:,}"
 
 
 def _padded(side: Side) -> tuple[str, int]:
-    before, after = each_side(side.padding, 2)
-    return f"{side.size:,} + {before:,} + {after:,}", side.size + before + after
+    return _moved(side, "+", 1)
 
 
 def _cropped(side: Side) -> tuple[str, int]:
-    before, after = each_side(side.padding, 2)
-    return f"{side.size:,} − {before:,} − {after:,}", side.size - before - after
+    return _moved(side, "−", -1)
+
+
+def _moved(side: Side, sign: str, by: int) -> tuple[str, int]:
+    """The border by which both ends grow or shrink; an end that stays is not said."""
+    borders = [border for border in each_side(side.padding, 2) if border]
+    text = "".join(f" {sign} {border:,}" for border in borders)
+    return (f"{side.size:,}{text}" if text else ""), side.size + by * sum(borders)
 
 
 def _rule(owner: Owner) -> Callable[[Side], tuple[str, int]] | None:

@@ -1,53 +1,81 @@
 """What kinds of layers do, said in a sentence: why a layer has no weights, and what it does instead."""
 
 _INSTEAD = {
-    "AlphaDropout": "replaces values at random while training, and keeps their mean and variance",
-    "Dropout": "sets values to zero at random while training and passes them on unchanged in use",
-    "GaussianDropout": "multiplies values by random noise while training and passes them on unchanged in use",
-    "GaussianNoise": "adds random noise while training and passes values on unchanged in use",
-    "SpatialDropout": "sets whole channels to zero at random while training",
-    "MaxPooling": "takes the largest value in each window",
-    "AveragePooling": "takes the mean of the values in each window",
+    "Activation": "applies a fixed function",
+    "ActivityRegularization": "adds a penalty to the loss and passes values on unchanged",
     "AdaptiveAveragePooling": "takes means over as many windows as the output has places",
     "AdaptiveMaxPooling": "takes the largest values of as many windows as the output has places",
+    "Add": "adds its inputs",
+    "AdditiveAttention": "weighs values by how well their keys answer a query",
+    "AlphaDropout": "replaces values at random while training, and keeps their mean and variance",
+    "Attention": "weighs values by how well their keys answer a query",
+    "Average": "takes the mean of its inputs",
+    "AveragePooling": "takes the mean of the values in each window",
+    "CategoryEncoding": "encodes whole numbers as vectors of zeros and ones, or of counts",
+    "CenterCrop": "cuts out the middle of images",
+    "Concatenate": "puts its inputs side by side",
+    "Cropping": "cuts away the border of its input",
+    "Discretization": "replaces each number by the number of the bin it falls into",
+    "Dot": "takes dot products of its inputs",
+    "Dropout": "sets values to zero at random while training, and otherwise passes them on unchanged",
+    "ELU": "bends negative values by a fixed exponential",
+    "Flatten": "puts the same values in one row",
+    "GaussianDropout": "multiplies values by random noise while training, and otherwise passes them on unchanged",
+    "GaussianNoise": "adds random noise while training, and otherwise passes values on unchanged",
     "GlobalAveragePooling": "takes the mean of each channel over all positions",
     "GlobalMaxPooling": "takes the largest value of each channel over all positions",
-    "Flatten": "puts the same values in one row",
-    "Reshape": "arranges the same values in another shape",
-    "Permute": "exchanges axes",
-    "RepeatVector": "repeats the same values",
-    "UpSampling": "repeats or interpolates values to enlarge its input",
-    "ZeroPadding": "puts zeros around its input",
-    "Cropping": "cuts away the border of its input",
-    "Activation": "applies a fixed function to each value",
-    "ReLU": "sets negative values to zero",
-    "LeakyReLU": "multiplies negative values by a fixed slope",
-    "ELU": "bends negative values by a fixed exponential",
-    "Softmax": "turns values into shares that add up to one",
-    "ActivityRegularization": "adds a penalty to the loss and passes values on unchanged",
+    "Hashing": "hashes values into bins",
     "Identity": "passes values on unchanged",
-    "Masking": "marks steps to be skipped",
-    "UnitNormalization": "scales vectors to length one",
-    "Lambda": "applies the function it was given",
     "InputLayer": "stands for the data",
-    "Add": "adds its inputs",
-    "Subtract": "subtracts its second input from the first",
-    "Multiply": "multiplies its inputs",
-    "Average": "takes the mean of its inputs",
+    "LeakyReLU": "multiplies negative values by a fixed slope",
+    "Masking": "marks steps to be skipped",
+    "MaxPooling": "takes the largest value in each window",
     "Maximum": "takes the largest of its inputs",
     "Minimum": "takes the smallest of its inputs",
-    "Concatenate": "puts its inputs side by side",
-    "Dot": "takes dot products of its inputs",
-    "Rescaling": "multiplies and shifts values by fixed numbers",
-    "Resizing": "resizes images by interpolation",
-    "CenterCrop": "cuts out the middle of images",
-    "CategoryEncoding": "encodes whole numbers as vectors of zeros and ones",
-    "Hashing": "hashes values into bins",
+    "Multiply": "multiplies its inputs",
+    "Normalization": "shifts and scales values by a mean and a variance it was given",
+    "Permute": "exchanges axes",
     "Random": "changes its input at random while training",
+    "ReLU": "sets negative values to zero, unless its fixed options say otherwise",
+    "RepeatVector": "repeats the same values",
+    "Rescaling": "multiplies and shifts values by fixed numbers",
+    "Reshape": "arranges the same values in another shape",
+    "Resizing": "resizes images by interpolation",
+    "Softmax": "turns values into shares that add up to one",
+    "SpatialDropout": "sets whole channels to zero at random while training",
+    "Subtract": "subtracts its second input from the first",
+    "UnitNormalization": "scales vectors to length one",
+    "UpSampling": "repeats or interpolates values to enlarge its input",
+    "ZeroPadding": "puts zeros around its input",
 }
 
+_INSIDE = {
+    "Bidirectional": "Two copies of one layer, each with weights of its own: one reads the sequence forwards, the "
+    "other backwards.",
+    "GRU": "The cell runs once for each step of the sequence, always with the same weights.",
+    "GroupedQueryAttention": "Queries, keys and values are projections of the inputs, and the output is one of what "
+    "the heads found; several query heads share a key and a value head. Nothing else is learned.",
+    "LSTM": "The cell runs once for each step of the sequence, always with the same weights.",
+    "MultiHeadAttention": "Queries, keys and values are projections of the inputs, and the output is one of what the "
+    "heads found. Nothing else is learned: how positions are weighed follows from the data.",
+    "RNN": "The cell runs once for each step of the sequence, always with the same weights.",
+    "SimpleRNN": "The cell runs once for each step of the sequence, always with the same weights.",
+    "SpectralNormalization": "The weight of the layer inside is divided by its largest singular value, which is "
+    "estimated from a vector kept here; the layer's parameters stay as many.",
+    "StackedRNNCells": "Each cell reads what the one before it gives, step by step, with weights of its own.",
+    "TimeDistributed": "One layer is applied to every step, always with the same weights: the number of steps "
+    "does not enter.",
+}
+
+ROLES = {
+    "gamma": "scales",
+    "scale": "scales",
+    "beta": "shifts",
+}
+"""What the weights of a normalisation do to what was normalised."""
+
 POSITIONS = {
-    "length": "every position along the length",
+    "length": "every position of the sequence",
     "height": "every position of the image",
     "depth": "every position of the volume",
 }
@@ -67,6 +95,11 @@ def instead(kind: str) -> str | None:
     return _INSTEAD["Random"] if name.startswith("Random") else None
 
 
+def inside(kind: str) -> str | None:
+    """Return what a kind of layer does with the layers inside it, or None where that goes without saying."""
+    return _INSIDE.get(kind)
+
+
 def listed(names: list[str], most: int = 8) -> str:
     """Write names as a list with a final `and`; beyond `most`, say how many more there are.
 
@@ -77,6 +110,21 @@ def listed(names: list[str], most: int = 8) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most:,} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def singular(name: str) -> str:
+    """Write the noun of an axis for a size of one.
+
+    Example:
+        >>> singular("units"), singular("input channels per group"), singular("biases")
+        ('unit', 'input channel per group', 'bias')
+    """
+    noun, per, of = name.partition(" per ")
+    if noun.endswith("ses"):
+        noun = noun[:-2]
+    elif noun.endswith("s") and not noun.endswith("ss"):
+        noun = noun[:-1]
+    return noun + per + of
 
 
 def plural(number: int, what: str) -> str:

@@ -95,6 +95,9 @@ def cut_trace(error: BaseException) -> BaseException:
     kept = None
     for trace in reversed(frames):
         kept = TracebackType(kept, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+    notes = getattr(error, "__notes__", None)
+    if notes:  # JAX's own note on the frames it left out says nothing that helps here
+        notes[:] = [note for note in notes if "JAX_TRACEBACK_FILTERING" not in note]
     return error.with_traceback(kept)
 
 

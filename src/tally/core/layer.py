@@ -306,7 +306,8 @@ class Layer(Holder):
             return
         shapes = call_shapes(self, args, kwargs)
         parameters = build_parameters(type(self))
-        if len(parameters) <= 1 and not any(name in shapes for name in parameters):
+        plain = len(parameters) <= 1 and not any(name in shapes for name in parameters)
+        if plain or (len(shapes) <= 1 and not self._has_own_build):
             self._build(*list(shapes.values())[:1])
         else:
             wanted = {f"{name.removesuffix('_shape')}_shape": shape for name, shape in shapes.items()}

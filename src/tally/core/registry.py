@@ -22,6 +22,8 @@ _ROOMS = (
 )
 """The rooms that publish names. Those not loaded yet are loaded when a configuration names something unknown."""
 _FUNCTIONS = ("activations", "regularizers", "constraints")
+_AT_THE_TOP = frozenset(("Initializer", "Layer", "Loss", "Metric", "Optimizer"))
+"""Base classes that files name `keras.Layer`, not `keras.layers.Layer`."""
 _registered: dict[str, Any] = {}
 """`package>name` -> a user's class or function."""
 _custom: ContextVar[dict[str, Any] | None] = ContextVar("custom objects", default=None)
@@ -229,6 +231,8 @@ def serialize(value: Any) -> Any:
         }
     if isinstance(value, bytes):
         return {"class_name": "__bytes__", "config": {"value": value.decode("latin-1")}}
+    if value is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(value, slice):
         return {
             "class_name": "__slice__",
@@ -245,6 +249,8 @@ def serialize(value: Any) -> Any:
 
 
 def _keras_module(cls: type) -> str:
+    if cls.__name__ in _AT_THE_TOP:
+        return "keras"
     return getattr(cls, "keras_module", None) or f"keras.{_family(cls)}"
 
 
@@ -372,6 +378,7 @@ define_form("__numpy__", read=lambda c: np.array(c["config"]["value"], dtype=c["
 define_form("__tensor__", read=lambda c: np.array(c["config"]["value"], dtype=c["config"]["dtype"]))
 define_form("__bytes__", read=lambda c: c["config"]["value"].encode("latin-1"))
 define_form("__slice__", read=lambda c: slice(c["config"]["start"], c["config"]["stop"], c["config"]["step"]))
+define_form("__ellipsis__", read=lambda _: ...)
 
 
 def get_custom_objects() -> dict[str, Any]:

@@ -143,7 +143,7 @@ class PReLU(Layer):
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """The rectified input."""
-        return jnp.maximum(inputs, 0) + self.alpha * jnp.minimum(inputs, 0)
+        return jnp.maximum(inputs, 0) + self.alpha.value * jnp.minimum(inputs, 0)
 
 
 class ELU(Layer):

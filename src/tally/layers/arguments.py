@@ -26,6 +26,6 @@ def adopt(layer: Layer, arguments: dict[str, Any]) -> None:
 
 
 def read_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments in the configuration of a layer that holds others; what is built among them gets its name in front."""
+    """The arguments of a layer that holds others; what is built among them gets its name in front."""
     with name_scope(config["name"]) if "name" in config else nullcontext():
         return {name: deserialize(value) for name, value in config.items()}

@@ -40,6 +40,8 @@ class _HeadedAttention(Layer):
     use_gate: bool
     sliding_window: int | None
     seed: int | None
+    flash_attention: bool | None
+    projection_regularizer: Any
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         """Keep a subclass's arguments under their names; `kwargs` among them are the base class's."""
@@ -86,13 +88,14 @@ class _HeadedAttention(Layer):
             name=name,
             dtype=self.dtype_policy,
             trainable=self.trainable,
-            activity_regularizer=self.projection_regularizer,  # type: ignore[attr-defined]
+            activity_regularizer=self.projection_regularizer,
             **{
                 f"{part}_{kind}": getattr(self, f"{part}_{kind}")
                 for part in ("kernel", "bias")
                 for kind in kinds
             },
         )
+        layer.supports_masking = True  # the masks are used in the scores
         layer._build(shape)
         layer.kernel.axes = tuple(axes)
         if isinstance(layer.bias, Variable):
@@ -104,7 +107,7 @@ class _HeadedAttention(Layer):
         shapes: Sequence[Shape],
         heads: tuple[int, int],
         sizes: tuple[int, int],
-        made: Sequence[int],
+        made: Sequence[int | None],
         words: Sequence[str],
     ) -> None:
         """Make the projections.
@@ -159,13 +162,15 @@ class _HeadedAttention(Layer):
             query: (batch, queries, features)
             value: (batch, keys, features)
             key: (batch, keys, features); the value unless given.
-            query_mask, value_mask, key_mask: (batch, queries or keys), true where there is something.
+            query_mask: (batch, queries), true where there is something.
+            value_mask: (batch, keys), likewise.
+            key_mask: (batch, keys), likewise.
             attention_mask: (batch, queries, keys), true where a query may look.
             return_attention_scores: Whether to give the scores, too: (batch, heads, queries, keys).
             training: Whether to drop scores.
             use_causal_mask: Whether queries see no later keys.
         """
-        if return_attention_scores and self.flash_attention:  # type: ignore[attr-defined]
+        if return_attention_scores and self.flash_attention:
             raise refuse(
                 self, "can't return scores that flash attention never makes.", "set flash_attention=False"
             )
@@ -201,10 +206,12 @@ class _HeadedAttention(Layer):
         """Attention by JAX's own function, which may never hold all scores."""
         if mask is not None:
             mask = mask if mask.ndim == 4 else mask[:, None]
-        flash = {"implementation": "cudnn"} if self.flash_attention else {}  # type: ignore[attr-defined]
+        kernel = "cudnn" if self.flash_attention else None
         if q.shape[-1] != v.shape[-1]:  # JAX takes heads of one size
             return self._attend_by_scores(q, k, v, mask, False)[0]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=1 / math.sqrt(q.shape[-1]), **flash)
+        return jax.nn.dot_product_attention(
+            q, k, v, mask=mask, scale=1 / math.sqrt(q.shape[-1]), implementation=kernel
+        )
 
     def _attend_by_scores(
         self, q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, training: bool
@@ -266,6 +273,8 @@ class MultiHeadAttention(_HeadedAttention):
     num_heads: int
     key_dim: int
     value_dim: int
+    attention_axes: Any
+    _output_shape: Any
 
     def __init__(
         self,
@@ -310,10 +319,12 @@ class MultiHeadAttention(_HeadedAttention):
         content = "key size" if self.value_dim == self.key_dim else "value size"
         made = self._output_shape or (query_shape[-1],)
         words = ("heads", "heads", "key size", content)
-        self._build_heads(shapes, (self.num_heads,) * 2, (self.key_dim, self.value_dim), made, words)
+        self._build_heads(
+            shapes, (self.num_heads, self.num_heads), (self.key_dim, self.value_dim), made, words
+        )
 
     def _attended(self, q: jax.Array) -> tuple[int, ...]:
-        return self.attention_axes  # type: ignore[return-value]
+        return self.attention_axes
 
     query_dense = property(lambda self: self._query_dense, doc="The projection of the query.")
     key_dense = property(lambda self: self._key_dense, doc="The projection of the key.")
@@ -395,7 +406,7 @@ class GroupedQueryAttention(_HeadedAttention):
         shapes = (query_shape, value_shape, key_shape or value_shape)
         heads = (self.num_query_heads, self.num_key_value_heads)
         words = ("query heads", "key heads", "head size", "head size")
-        self._build_heads(shapes, heads, (self.head_dim, self.head_dim), (query_shape[-1],), words)  # type: ignore[arg-type]
+        self._build_heads(shapes, heads, (self.head_dim, self.head_dim), (query_shape[-1],), words)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; `flash_attention` is not among them, as in Keras."""
@@ -412,6 +423,7 @@ class _PlainAttention(Layer):
     dropout: float
     seed: int | None
     scale: Variable | None
+    seed_generator: SeedGenerator
 
     def _check_inputs(self, inputs: Any) -> None:
         if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
@@ -512,7 +524,7 @@ class Attention(_PlainAttention):
         if self.score_mode == "dot":
             return (query @ jnp.swapaxes(key, -2, -1)) * scale
         pairs = query[..., :, None, :] + key[..., None, :, :]
-        return self.concat_score_weight * jnp.sum(jnp.tanh(scale * pairs), axis=-1)
+        return self.concat_score_weight.value * jnp.sum(jnp.tanh(scale * pairs), axis=-1)
 
 
 class AdditiveAttention(_PlainAttention):

@@ -108,7 +108,7 @@ def _batch_shape(shape: Any, batch_size: int | None, batch_shape: Any) -> Shape:
     return tuple(None if size is None else int(size) for size in sizes)
 
 
-def Input(  # noqa: N802 - Keras's name
+def Input(
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: Any = None,

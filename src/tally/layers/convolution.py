@@ -212,7 +212,7 @@ class _Conv(_Adaptable, _Sliding):
             self,
             "kernel",
             (*self.kernel_size, channels // self.groups, self.filters),
-            (*self._sides(), "input channels" if self.groups == 1 else "input channels / groups", "filters"),
+            (*self._sides(), "input channels" if self.groups == 1 else "input channels per group", "filters"),
         )
         self._plan_bias(self.filters, "filters")
         self._adapt()

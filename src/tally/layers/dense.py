@@ -249,7 +249,7 @@ class EinsumDense(_Adaptable):
             rest = made[min(made.index(letter) for letter in self.bias_axes) :]
             after = len(input_shape) - len(inputs.strip(".")) if inputs.endswith(".") else 0
             shape = [sizes[letter] if letter in self.bias_axes else 1 for letter in rest] + [1] * after
-            names = [f"units {letter}" if letter in self.bias_axes else "" for letter in rest] + [""] * after
+            names = [f"units {letter}" if letter in self.bias_axes else "broadcast" for letter in rest] + ["broadcast"] * after
             self.bias = plan_weight(self, "bias", shape, names)
         self._adapt()
 

@@ -86,7 +86,7 @@ class Embedding(_Adaptable):
         """Plan the table; the input's shape doesn't matter."""
         del input_shape
         shape = (self.input_dim, self.output_dim)
-        self.embeddings: Variable = plan_weight(self, "embeddings", shape, ("tokens", "embedding"))
+        self.embeddings: Variable = plan_weight(self, "embeddings", shape, ("tokens", "features"))
         self._adapt()
 
     def call(self, inputs: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layers that bring activations to mean 0 and variance 1, or weights to norm 1; they differ in what they average over."""
+"""Layers that bring activations to mean 0 and variance 1, or weights to norm 1."""
 
 import math
 from collections.abc import Sequence
@@ -43,6 +43,10 @@ def _axis_names(axes: Sequence[int], rank: int) -> tuple[str, ...]:
         return ("channels",)
     words = ("batch", *_PLACES.get(rank, tuple(f"axis {i}" for i in range(1, rank))))
     return tuple(words[axis] for axis in axes)
+
+
+def _value(weight: Variable | None) -> jax.Array | None:
+    return None if weight is None else weight.value
 
 
 class _ScaledNormalization(Layer):
@@ -91,7 +95,7 @@ class BatchNormalization(_ScaledNormalization):
         renorm: Whether training corrects the batch's statistics by running ones (batch renormalisation).
         renorm_clipping: Bounds `rmin`, `rmax`, `dmax` of that correction.
         renorm_momentum: Momentum of the running statistics used for it.
-        synchronized: Whether replicas share their statistics. They always do: JAX computes over the whole sharded batch.
+        synchronized: Whether replicas share their statistics. They always do: JAX computes over the whole batch.
 
     Shapes:
         input: any, with the channels on `axis`
@@ -109,6 +113,11 @@ class BatchNormalization(_ScaledNormalization):
     momentum: float
     moving_mean: Variable
     moving_variance: Variable
+    moving_mean_initializer: Any
+    moving_variance_initializer: Any
+    renorm: bool
+    renorm_clipping: dict[str, float] | None
+    renorm_momentum: float
 
     def __init__(
         self,
@@ -167,7 +176,7 @@ class BatchNormalization(_ScaledNormalization):
     def call(self, inputs: jax.Array, training: bool | None = None, mask: Any = None) -> jax.Array:
         """The normalised input; in training, the moving statistics move."""
         x = inputs.astype(_wide(inputs.dtype))
-        gamma, beta = self.gamma, self.beta
+        gamma, beta = _value(self.gamma), _value(self.beta)
         if training and self.trainable:
             mean, variance = self._moments(x, mask)
             if self.renorm:
@@ -190,7 +199,7 @@ class BatchNormalization(_ScaledNormalization):
             return jnp.mean(x, over), jnp.var(x, over)
         if mask.ndim != x.ndim - 1:
             raise ShapeError(
-                f"BatchNormalization '{self.name}' was given a mask of {mask.ndim} dimensions for an input of {x.ndim}.",
+                f"BatchNormalization '{self.name}' has a mask of {mask.ndim} dimensions for an input of {x.ndim}.",
                 do="leave out the input's last axis, and no other, in the mask",
             )
         seen = jnp.broadcast_to(mask.astype(bool)[..., None], x.shape)
@@ -286,7 +295,7 @@ class LayerNormalization(_ScaledNormalization):
         x = inputs.astype(_wide(inputs.dtype))
         axes = tuple(_positions(self, self.axis, x.ndim))
         spread = [x.shape[i] if i in axes else 1 for i in range(x.ndim)]
-        gamma, beta = (None if w is None else jnp.reshape(w, spread) for w in (self.gamma, self.beta))
+        gamma, beta = (None if w is None else w.value.reshape(spread) for w in (self.gamma, self.beta))
         variance = jnp.var(x, axes, keepdims=True)
         mean = 0.0 if self.rms_scaling else jnp.mean(x, axes, keepdims=True)
         return self._scale_and_shift(x, mean, variance, gamma, beta).astype(self.compute_dtype)
@@ -358,7 +367,7 @@ class GroupNormalization(_ScaledNormalization):
         x = inputs.astype(_wide(inputs.dtype)).reshape(grouped)
         over = tuple(i for i in range(1, x.ndim) if i != axis)
         spread = [size if i in (axis, axis + 1) else 1 for i, size in enumerate(grouped)]
-        gamma, beta = (None if w is None else jnp.reshape(w, spread) for w in (self.gamma, self.beta))
+        gamma, beta = (None if w is None else w.value.reshape(spread) for w in (self.gamma, self.beta))
         mean, variance = jnp.mean(x, over, keepdims=True), jnp.var(x, over, keepdims=True)
         return (
             self._scale_and_shift(x, mean, variance, gamma, beta)
@@ -395,7 +404,7 @@ class RMSNormalization(Layer):
         axes = tuple(_positions(self, self.axis, x.ndim))
         spread = [x.shape[i] if i in axes else 1 for i in range(x.ndim)]
         factor = jax.lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + self.epsilon)
-        return (x * factor * jnp.reshape(self.scale, spread)).astype(inputs.dtype)
+        return (x * factor * self.scale.value.reshape(spread)).astype(inputs.dtype)
 
 
 class UnitNormalization(Layer):
@@ -421,7 +430,7 @@ class UnitNormalization(Layer):
 
 
 class SpectralNormalization(Wrapper):
-    """Keeps the largest singular value of a layer's kernel at 1: each training call divides the kernel by an estimate of it.
+    """Keeps the largest singular value of a kernel at 1: each training call divides by an estimate of it.
 
     Args:
         layer: A layer with a `kernel`, or with `embeddings`.
@@ -450,7 +459,7 @@ class SpectralNormalization(Wrapper):
             initializer=TruncatedNormal(stddev=0.02),
             trainable=False,
             dtype=kernel.dtype,
-            axes=("", kernel.axes[-1]),
+            axes=("broadcast", kernel.axes[-1]),
         )
 
     def _find_kernel(self) -> Variable:
@@ -458,8 +467,8 @@ class SpectralNormalization(Wrapper):
             if isinstance(getattr(self.layer, name, None), Variable):
                 return getattr(self.layer, name)
         raise ArgumentError(
-            f"SpectralNormalization '{self.name}' wraps {type(self.layer).__name__} '{self.layer.name}', which has neither "
-            "kernel nor embeddings.",
+            f"SpectralNormalization '{self.name}' wraps {type(self.layer).__name__} '{self.layer.name}', "
+            "which has neither kernel nor embeddings.",
             where=f"made at {self.made_at}",
             do="wrap a Dense, convolution or Embedding layer",
         )

@@ -23,7 +23,7 @@ def _batches(data: Any) -> Iterator[np.ndarray]:
     whole = hasattr(data, "shape") or (isinstance(data, (list, tuple)) and not hasattr(data[0], "shape"))
     for batch in [data] if whole else data:
         x = batch[0] if isinstance(batch, tuple) else batch
-        yield np.asarray(as_array(x.numpy() if hasattr(x, "numpy") else x))
+        yield np.asarray(as_array(getattr(x, "numpy", lambda x=x: x)()))
 
 
 class Rescaling(Layer):
@@ -71,6 +71,8 @@ class Normalization(Layer):
     """
 
     supports_masking = True
+    axis: tuple[int, ...]
+    invert: bool
 
     def __init__(
         self,
@@ -82,7 +84,9 @@ class Normalization(Layer):
     ) -> None:
         super().__init__(**kwargs)
         axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-        given = [None if value is None else np.asarray(value).tolist() for value in (mean, variance)]
+        given: list[Any] = [
+            None if value is None else np.asarray(value).tolist() for value in (mean, variance)
+        ]
         settle(self, axis=axes, invert=invert)
         self.input_mean, self.input_variance = given
         self._arguments.update(mean=given[0], variance=given[1])
@@ -193,6 +197,8 @@ class Resizing(Layer):
     Source: `keras.layers.Resizing`.
     """
 
+    data_format: str
+
     def __init__(
         self,
         height: int,
@@ -241,6 +247,8 @@ class CenterCrop(Layer):
 
     Source: `keras.layers.CenterCrop`.
     """
+
+    data_format: str
 
     def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -291,6 +299,8 @@ class CategoryEncoding(Layer):
 
     Source: `keras.layers.CategoryEncoding`.
     """
+
+    output_mode: str
 
     def __init__(
         self,

@@ -54,8 +54,8 @@ class RNN(Layer):
     """Runs a cell over the time steps of a sequence.
 
     Args:
-        cell: A cell, or a list of them for a stack: an object with `state_size` and `call(inputs, states)`, which gives the
-            output and the new states.
+        cell: A cell, or a list of them for a stack: an object with `state_size` and `call(inputs, states)`,
+            which gives the output and the new states.
         return_sequences: Whether to give the outputs of all steps, and not of the last alone.
         return_state: Whether to give the last states, too.
         go_backwards: Whether to run from the last step to the first; the outputs stand in that order.

@@ -32,7 +32,7 @@ class _ForgetBias(Initializer):
 
 
 class StepCell(Layer):
-    """What the cells share: a matrix for the inputs, one for the state, a bias, and dropout that is drawn once a sequence."""
+    """What the cells share: a matrix for the inputs, one for the state, a bias, and dropout drawn once a sequence."""
 
     gates: ClassVar[int]
     has_carry: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class StepCell(Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Make the kernel, the recurrent kernel and the bias."""
-        wide = "units" if self.gates == 1 else f"{self.gates}·units"
+        wide = "units" if self.gates == 1 else f"{self.gates} gates·units"
         size = self.units * self.gates
         if input_shape[-1] is None:
             raise refuse_shape(
@@ -126,7 +126,9 @@ class StepCell(Layer):
             projected: Whether `inputs` are what `begin` made of them.
         """
         if noise is None:
-            noise = self.draw_noise(*inputs.shape, inputs.dtype) if training else (None, None)
+            noise = (
+                self.draw_noise(inputs.shape[0], inputs.shape[1], inputs.dtype) if training else (None, None)
+            )
         z = inputs if projected else self._project(inputs, noise[0])
         return self._step(z, states if isinstance(states, (list, tuple)) else [states], noise[1])
 
@@ -398,12 +400,17 @@ class StackedRNNCells(Layer):
         new_states = []
         for index, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
             extra = {"noise": noise[index]} if noise is not None and isinstance(cell, StepCell) else {}
-            inputs, state = call_cell(cell, inputs, state, training, extra)  # noqa: PLW2901
+            inputs, state = call_cell(cell, inputs, state, training, extra)
             new_states.append(state)
         return inputs, new_states
 
 
 def check_cell(layer: Layer, cell: Any) -> None:
+    """Refuse what is no cell.
+
+    Raises:
+        ArgumentError: It has no `call` or no `state_size`.
+    """
     for part in ("call", "state_size"):
         if not hasattr(cell, part):
             raise refuse(
@@ -414,6 +421,7 @@ def check_cell(layer: Layer, cell: Any) -> None:
 
 
 def output_size_of(cell: Any) -> int:
+    """The size of a cell's output; that of its first state unless it says one."""
     size = getattr(cell, "output_size", None)
     if size is not None:
         return size
@@ -421,6 +429,7 @@ def output_size_of(cell: Any) -> int:
 
 
 def initial_state(cell: Any, batch_size: Any, dtype: Any) -> list[Any]:
+    """What a cell starts from: zeros, unless it says something else."""
     if hasattr(cell, "get_initial_state"):
         state = cell.get_initial_state(batch_size=batch_size)
     else:
@@ -432,6 +441,7 @@ def initial_state(cell: Any, batch_size: Any, dtype: Any) -> list[Any]:
 def call_cell(
     cell: Any, inputs: Any, states: Any, training: bool, extra: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
+    """One step of any cell: its output, and its states as a list."""
     if isinstance(cell, Layer):
         output, new = cell(inputs, states, training=training, **extra)
     else:

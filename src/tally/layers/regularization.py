@@ -1,4 +1,4 @@
-"""Layers that disturb activations while training, so that a model can't lean on any one of them; and a penalty on activations."""
+"""Layers that disturb activations while training, so that a model can't lean on any one; and a penalty on them."""
 
 import math
 from collections.abc import Sequence

@@ -66,7 +66,7 @@ class _DepthwiseConv(_Sliding):
             (*self._sides(), "input channels", "depth multiplier"),
             "depthwise",
         )
-        self._plan_bias(channels * self.depth_multiplier, "filters")
+        self._plan_bias(channels * self.depth_multiplier, "output channels")
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """Convolve every channel, add the bias, apply the activation."""

@@ -52,8 +52,8 @@ class Wrapper(Layer):
 class TimeDistributed(Wrapper):
     """Applies a layer to every time step, with the same weights.
 
-    The layer sees batch × time examples at once. In training, a layer with moving statistics sees one step after the other,
-    so that they move at each.
+    The layer sees batch × time examples at once. In training, a layer with moving statistics sees one step after
+    the other, so that they move at each.
 
     Args:
         layer: The layer.

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,30 +17,10 @@ from tally.core.variable import Variable
 from tally.models.model import Model
 from tally.tracing.untracked import find_untracked
 
-_OPTIONS = (
-    *(
-        "units",
-        "filters",
-        "kernel_size",
-        "pool_size",
-        "strides",
-        "padding",
-        "dilation_rate",
-        "output_padding",
-    ),
-    *(
-        "data_format",
-        "groups",
-        "depth_multiplier",
-        "use_bias",
-        "activation",
-        "size",
-        "cropping",
-        "axis",
-        "rate",
-    ),
-    *("input_dim", "output_dim", "num_heads", "key_dim", "value_dim", "function", "target_shape", "n"),
-)
+_WORDS = """units filters kernel_size pool_size strides padding dilation_rate output_padding data_format groups
+depth_multiplier use_bias activation size cropping axis rate input_dim output_dim num_heads key_dim value_dim function
+target_shape n"""
+_OPTIONS = tuple(_WORDS.split())
 """What enters a formula, in the order a reader meets it; read from the attributes, where it is settled."""
 
 
@@ -59,8 +39,10 @@ def account(layer: Layer) -> Ledger:
         >>> [entry.path for entry in account(model).entries]
         ['dense/kernel', 'dense/bias']
     """
-    walk = _Walk(trainable=set(layer.trainable_variables))
+    makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
+    walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
     walk.visit(layer, "")
+    walk.share()
     walk.add_untracked(layer)
     walk.add_optimizer(layer)
     source = "tally model" if isinstance(layer, Model) else "tally layer"
@@ -69,32 +51,48 @@ def account(layer: Layer) -> Ledger:
     )
 
 
+class _Switch(NamedTuple):
+    """Whose `trainable` is off, and the line that switched it."""
+
+    path: str | None
+    line: str | None
+
+
 @dataclass
 class _Walk:
-    """One way through a model: what was listed so far, and where each thing was met first."""
+    """One way through a model: what was listed so far, and where each thing is counted.
+
+    A weight counts at the layer that made it, even if another layer which uses it, too, stands before that.
+    """
 
     trainable: set[Variable]
+    makers: dict[Variable, Layer]
     owners: list[Owner] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
     layers: dict[Layer, str] = field(default_factory=dict)
-    variables: dict[Variable, Entry] = field(default_factory=dict)
+    homes: dict[Variable, str] = field(default_factory=dict)
+    guests: dict[str, Variable] = field(default_factory=dict)
     above: list[Layer] = field(default_factory=list)
 
     def visit(
         self,
         layer: Layer,
         path: str,
-        frozen_by: str | None = None,
+        frozen: _Switch | None = None,
         inputs: tuple[str, ...] = (),
         uses: int = 1,
     ) -> None:
         """List a layer, its own variables, and all that is inside."""
-        if frozen_by is None and not layer.trainable:
-            frozen_by = path
+        if frozen is None and not layer.trainable:
+            frozen = _Switch(path, layer._held.frozen_at)
         self.owners.append(_owner(layer, path, inputs, uses, self.layers.get(layer)))
         self.layers.setdefault(layer, path)
         for name, variable in layer._named_variables():
-            self.add(variable, path, name, frozen_by)
+            maker = self.makers.get(variable, layer)
+            if maker is layer:
+                self.add(variable, path, name, frozen)
+            elif maker not in layer._flatten_layers():  # what a layer inside made is listed there
+                self.add(variable, path, name, frozen, guest=True)
         for seed in layer._own_seeds():
             self.add(seed, path, seed.name, None)
         self.above.append(layer)
@@ -103,15 +101,17 @@ class _Walk:
             if isinstance(child, Operation):
                 self.owners.append(_operation(child, below, fed_by))
             elif child not in self.above:  # a layer that holds its holder is listed where it stands
-                self.visit(child, below, frozen_by, fed_by, times)
+                self.visit(child, below, frozen, fed_by, times)
         self.above.pop()
 
-    def add(self, variable: Variable, owner: str, name: str, frozen_by: str | None) -> None:
-        """Enter a variable; where it was entered before, without its count."""
+    def add(
+        self, variable: Variable, owner: str, name: str, frozen: _Switch | None, guest: bool = False
+    ) -> None:
+        """Enter a variable at an owner, as a guest where it counts elsewhere."""
         path = self._free(_under(owner, name))
-        first = self.variables.get(variable)
         state = self._state(variable)
-        entry = Entry(
+        switch = (frozen or _Switch(None, variable.frozen_at)) if state == "frozen" else _Switch(None, None)
+        self.entries[path] = Entry(
             path=path,
             owner=owner,
             name=path.rpartition("/")[2],
@@ -120,11 +120,16 @@ class _Walk:
             dtype=variable.dtype,
             state=state,
             origin=variable.origin,
-            frozen_by=frozen_by if state == "frozen" else None,
-            shared_with=first.path if first is not None else None,
+            frozen_by=switch.path,
+            frozen_at=switch.line,
         )
-        self.variables.setdefault(variable, entry)
-        self.entries[path] = entry
+        if guest or self.homes.setdefault(variable, path) != path:
+            self.guests[path] = variable
+
+    def share(self) -> None:
+        """Say of each guest where its scalars are counted."""
+        for path, variable in self.guests.items():
+            self.entries[path] = replace(self.entries[path], shared_with=self.homes[variable])
 
     def add_untracked(self, layer: Layer) -> None:
         """Enter what acts as a weight without being one: found by following a call, never part of the total."""
@@ -139,6 +144,14 @@ class _Walk:
                 state="untracked",
                 origin=lost.origin,
             )
+            self._drop_constant(lost.owner, lost.name)
+
+    def _drop_constant(self, path: str, name: str) -> None:
+        """What a call makes anew is no constant, even if the last one is still there."""
+        for place, owner in enumerate(self.owners):
+            if owner.path == path:
+                kept = tuple(one for one in owner.constants if one[0] != _constant(name))
+                self.owners[place] = replace(owner, constants=kept)
 
     def add_optimizer(self, layer: Layer) -> None:
         """Enter what the optimizer of a compiled model keeps, under the model itself."""
@@ -170,7 +183,9 @@ def _under(path: str, place: str) -> str:
 
 def _inside(layer: Layer) -> Iterator[tuple[str, Any, tuple[str, ...], int]]:
     """Each layer or op directly inside: its place, the places that feed it, and how often a graph uses it."""
-    children = list(layer._children())
+    children = [
+        (place.lstrip("_") if _is_builtin(layer) else place, child) for place, child in layer._children()
+    ]
     graph = getattr(layer, "_graph", None)
     listed = {child for _, child in children}
     if graph is None or not listed.issuperset(graph.layers):
@@ -279,12 +294,12 @@ def _constants(layer: Layer) -> Iterator[tuple[str, int, Any, bool]]:
     if _is_builtin(layer):
         return
     for name, value in layer._attributes().items():
-        if (
-            isinstance(value, np.ndarray | jax.Array)
-            and not isinstance(value, Tracer)
-            and value.size
-        ):
-            yield f"the array '{name}'", int(value.size), None, True
+        if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer) and value.size:
+            yield _constant(name), int(value.size), None, True
+
+
+def _constant(name: str) -> str:
+    return f"the array '{name}'"
 
 
 def _is_builtin(layer: Layer) -> bool:

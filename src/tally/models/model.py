@@ -17,7 +17,6 @@ from tally.core.naming import auto_name
 from tally.core.registry import deserialize, serialize, serialize_object, snake_case
 from tally.core.symbol import KerasTensor, Operation, leaves, map_tree
 from tally.core.variable import Variable, as_array
-from tally.metrics import Metric
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
 from tally.training.trainable import Trainable

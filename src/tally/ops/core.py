@@ -102,7 +102,7 @@ def scatter_update(inputs: Array, indices: Array, updates: Array, reduction: str
         updates: One value, or block, per place.
         reduction: None replaces; `"add"`, `"mul"`, `"max"`, `"min"` combine with what is there.
     """
-    method = {None: "set", "mul": "multiply"}.get(reduction, reduction)
+    method = str({None: "set", "mul": "multiply"}.get(reduction, reduction))
     return getattr(inputs.at[_places(indices)], method)(updates.astype(inputs.dtype))
 
 

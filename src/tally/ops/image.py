@@ -229,7 +229,7 @@ def map_coordinates(
         fill_mode: What lies beyond the edges: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
         fill_value: The constant.
     """
-    return jax.scipy.ndimage.map_coordinates(inputs, coordinates, order, _MODES[fill_mode], fill_value)
+    return jax.scipy.ndimage.map_coordinates(inputs, list(coordinates), order, _MODES[fill_mode], fill_value)
 
 
 def _order(interpolation: str) -> int:

@@ -323,7 +323,7 @@ def one_hot(
 @op
 def multi_hot(
     inputs: Array,
-    num_classes: int | None = None,
+    num_classes: Any = None,
     axis: int = -1,
     dtype: str | None = None,
     sparse: bool = False,
@@ -470,7 +470,7 @@ def moments(x: Array, axes: Any, keepdims: bool = False, synchronized: bool = Fa
     return mean.astype(x.dtype), variance.astype(x.dtype)
 
 
-def _along(vector: Array | None, axis: Any, x: Array) -> Array | None:
+def _along(vector: Any, axis: Any, x: Array) -> Any:
     """A vector shaped so that it lies along these axes of `x`."""
     if vector is None:
         return None

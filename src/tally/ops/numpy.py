@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from tally.core.dtype import floatx
 from tally.ops.definition import Array, Value, float_op, op
@@ -200,9 +201,8 @@ vdot = op(jnp.vdot, "x1, x2")
 
 
 def _accumulator(*tensors: Array) -> str | None:
-    """Sums of products of 8-bit integers are held in 32 bits."""
-    eight_bits = {"int8", "uint8"}
-    return "int32" if {x.dtype.name for x in tensors} <= eight_bits else None
+    """Sums of products of signed 8-bit integers are held in 32 bits."""
+    return "int32" if builtins.all(x.dtype == jnp.int8 for x in tensors) else None
 
 
 @op
@@ -344,9 +344,9 @@ def get_item(x: Array, key: Value) -> Array:
 
 
 @op
-def where(condition: Array, x1: Array | None = None, x2: Array | None = None) -> Array:
+def where(condition: Array, x1: Array | None = None, x2: Array | None = None) -> Any:
     """`x1` where the condition holds and `x2` elsewhere; the indices where it holds if neither is given."""
-    return jnp.where(condition) if x1 is None and x2 is None else jnp.where(condition, x1, x2)
+    return jnp.where(condition) if x1 is None or x2 is None else jnp.where(condition, x1, x2)
 
 
 @op
@@ -376,11 +376,7 @@ def unique(
 @op
 def bincount(x: Array, weights: Array | None = None, minlength: int = 0, sparse: bool = False) -> Array:
     """How often each whole number occurs, row by row; `minlength` fixes the length inside compiled code."""
-    length = (
-        minlength
-        if isinstance(x, jax.core.Tracer)
-        else builtins.max(int(jnp.max(x, initial=-1)) + 1, minlength)
-    )
+    length = minlength if isinstance(x, Tracer) else builtins.max(int(jnp.max(x, initial=-1)) + 1, minlength)
     hits = jax.nn.one_hot(x, length, dtype="int32" if weights is None else weights.dtype)
     return jnp.sum(hits if weights is None else hits * weights[..., None], axis=-2, dtype=hits.dtype)
 

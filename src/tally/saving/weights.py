@@ -1,6 +1,7 @@
 """Weights in HDF5, laid out as Keras 3 does: one group per layer, named by where the layer is held."""
 
 import dataclasses
+import functools
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ from tally.core.variable import Variable
 from tally.saving.files import check_h5
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, SimpleNamespace)
+_GENERAL = (["tally", "core"], ["tally", "models"], ["tally", "training"])
+"""Rooms whose classes say what every layer or model has, in contrast to what a particular one adds."""
 
 
 def is_container(value: Any) -> bool:
@@ -55,17 +58,27 @@ def _held(layer: Layer) -> Iterator[tuple[str, Any]]:
     graph_or_stack = getattr(layer, "file_layers", lambda: None)()
     if graph_or_stack is not None:
         yield "layers", graph_or_stack
+    everything = {**layer._attributes(), **{name: getattr(layer, name, None) for name in _properties(type(layer))}}
     attributes = {
-        name: value
-        for name, value in layer._attributes().items()
-        if isinstance(value, Layer) or is_container(value)
+        name: value for name, value in everything.items() if isinstance(value, Layer) or is_container(value)
     }
-    if graph_or_stack is None and hasattr(
-        layer, "get_layer"
-    ):  # a subclassed model lists its layers under that word, too
+    if graph_or_stack is None and hasattr(layer, "get_layer"):  # a subclassed model lists its layers, too
         attributes["layers"] = list(dict.fromkeys(child for _, child in layer._children()))
     for name in sorted(attributes, key=lambda word: (word.startswith("_"), word)):
         yield name, attributes[name]
+
+
+@functools.cache
+def _properties(cls: type) -> frozenset[str]:
+    """Properties that a class adds to those every layer and model has; one of them may be a layer's public name."""
+    added = {
+        name
+        for base in cls.__mro__
+        if base.__module__.split(".")[:2] not in _GENERAL
+        for name, value in vars(base).items()
+        if isinstance(value, (property, functools.cached_property))
+    }
+    return frozenset(added)
 
 
 def _unique(name: str, used: dict[str, int]) -> str:
