@@ -19,7 +19,7 @@ from tally.core.variable import name_scope as name_scope
 _uids: dict[str, "itertools.count[int]"] = {}
 _SAME_AS_OPS = (
     "abs all any arange argmax argmin binary_crossentropy cast categorical_crossentropy clip "
-    "convert_to_numpy convert_to_tensor cos cumprod cumsum dot dtype elu equal exp expand_dims eye flip "
+    "convert_to_numpy convert_to_tensor cos cumprod cumsum dot dtype elu equal exp eye flip "
     "greater greater_equal hard_sigmoid in_top_k is_tensor less less_equal log logsumexp max maximum mean "
     "min minimum not_equal one_hot ones_like prod relu repeat reshape round shape sigmoid sign sin "
     "softmax softplus softsign sparse_categorical_crossentropy sqrt square squeeze stack std "
@@ -35,6 +35,11 @@ result_type = result_dtype
 def backend() -> str:
     """The engine's name in Keras's terms."""
     return "jax"
+
+
+def expand_dims(x: Any, axis: int = -1) -> Any:
+    """A new axis of size 1, the last one unless told otherwise."""
+    return ops.expand_dims(x, axis)
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -186,14 +191,14 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
     left[along[0]] = right[along[1]] = "z"
     made = [letter for letter in (*left, *right[1:]) if letter != "z"]
     product = ops.einsum(f"{''.join(left)},{''.join(right)}->{''.join(made)}", x, y)
-    return product if len(made) > 1 else ops.expand_dims(product, 1)
+    return product if len(made) > 1 else expand_dims(product, 1)
 
 
 def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
     """One value or the other, element by element; functions of nothing are called for theirs."""
     first, second = (e() if callable(e) else e for e in (then_expression, else_expression))
     for _ in range(ndim(first) - ndim(condition)):
-        condition = ops.expand_dims(condition, -1)
+        condition = expand_dims(condition)
     return ops.where(ops.cast(condition, "bool"), first, second)
 
 

@@ -99,8 +99,8 @@ def test_batch_normalisation_is_half_trainable_and_half_statistics() -> None:
     assert (explained.formula.symbols, explained.formula.numbers) == ("4 × channels", "4 × 64 = 256")
     assert remarks(book, "norm", "state") == (
         "Of these, 2 × 64 = 128 trainable (gamma and beta) and 2 × 64 = 128 never trainable (moving_mean and "
-        "moving_variance). moving_mean and moving_variance are statistics of the data the layer keeps while "
-        "training: no gradient ever touches them, so they are never trainable."
+        "moving_variance). moving_mean and moving_variance follow the data: training updates them from each "
+        "batch, no gradient ever does, so they are never trainable."
     )
 
 
@@ -118,15 +118,15 @@ def test_an_lstm_has_four_gates_over_input_state_and_bias() -> None:
 
 def test_a_recurrent_layer_says_what_its_gates_weigh() -> None:
     weights = (
-        entry("lstm/cell", "kernel", (10, 128), "features", "4·units"),
-        entry("lstm/cell", "recurrent_kernel", (32, 128), "units", "4·units"),
-        entry("lstm/cell", "bias", (128,), "4·units"),
+        entry("lstm/cell", "kernel", (10, 128), "features", "4 gates·units"),
+        entry("lstm/cell", "recurrent_kernel", (32, 128), "units", "4 gates·units"),
+        entry("lstm/cell", "bias", (128,), "4 gates·units"),
     )
     cell = Owner(path="lstm/cell", type="LSTMCell")
     book = ledger("m", (Owner(path="lstm", type="LSTM"), ()), (cell, weights))
     assert remarks(book, "lstm/cell", "weights") == (
-        "Each of the 32 units makes 4 gates, and each gate weighs the 10 features of a step and the 32 "
-        "outputs of the step before, and has a bias."
+        "Each of the 32 units has 4 gates (input, forget, candidate and output). Each gate weighs the 10 "
+        "features of a step and the 32 outputs of the step before, and has a bias."
     )
     assert "length of the sequence" in remarks(book, "lstm/cell", "absent")
     assert explain(book)["lstm"].formula == explain(book)["lstm/cell"].formula
@@ -155,9 +155,8 @@ def test_an_embedding_is_a_row_for_each_token() -> None:
     table = entry("e", "embeddings", (1000, 16), "tokens", "embedding")
     assert formula(table) == ("tokens × embedding", "1,000 × 16 = 16,000")
     book = ledger("m", (Owner(path="e", type="Embedding"), (table,)))
-    assert (
-        remarks(book, "e", "weights")
-        == "A row of 16 numbers for each of the 1,000 tokens; rows are looked up."
+    assert remarks(book, "e", "weights") == (
+        "One row of 16 numbers for each of the 1,000 tokens; a token's row is looked up, nothing is multiplied."
     )
 
 
@@ -178,10 +177,10 @@ def test_a_closed_form_evaluates_to_the_count(weights: list[list[tuple[str, int]
 
 def test_unnamed_axes_are_recognised_but_not_factored() -> None:
     explained = explain(correct_linear())["linear"]
-    assert explained.formula.symbols == "last axis of the input · units + units"
+    assert explained.formula.symbols == "input features · units + units"
     assert explained.formula.numbers == "10·5 + 5 = 50 + 5 = 55"
     assert [weight.product for weight in explained.weights] == [
-        "10 last axis of the input × 5 units = 50",
+        "10 input features × 5 units = 50",
         "5 units = 5",
     ]
 

@@ -185,30 +185,37 @@ def _normalisation(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark
     if not owner.builtin or not owner.type.endswith("Normalization"):
         return
     roles = [(entry, ROLES[entry.name]) for entry in entries if entry.name in ROLES]
+    if owner.type == "Normalization" and entries:
+        text = (
+            "The mean and the variance are those of the data adapt() was given; count is how much that was."
+        )
+        yield Remark(kind="weights", text=text)
     if not roles:
         return
-    axes = roles[0][0].axes
-    each = "each channel" if axes == ("channels",) else f"each place of {listed(list(axes))}"
-    text = f"{listed([f'{entry.name} {does}' for entry, does in roles])} {each} after normalising."
-    statistics = (
-        ""
-        if any(entry.state == "state" for entry in entries)
-        else (" The statistics are taken anew from each input, so none are kept.")
+    text = (
+        f"{listed([f'{entry.name} {does}' for entry, does in roles])} {_each(roles[0][0])} after normalising."
     )
-    yield Remark(kind="weights", text=text + statistics)
+    if not any(entry.state == "state" for entry in entries):
+        text += " The statistics are taken anew from each input, so none are kept."
+    yield Remark(kind="weights", text=text)
 
 
 def _slopes(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     if owner.type != "PReLU" or not entries or not owner.builtin:
         return
     shared = [name for name, size in zip(entries[0].axes, entries[0].shape, strict=True) if size == 1]
-    own = [name for name, size in zip(entries[0].axes, entries[0].shape, strict=True) if size != 1]
-    text = (
-        f"alpha is the slope for negative values: one for each place of {listed(own)}"
-        if own
-        else ("alpha is the slope for negative values")
+    along = f", shared along {listed(shared)}" if shared else ""
+    yield Remark(
+        kind="weights", text=f"alpha is the slope for negative values: one for {_each(entries[0])}{along}."
     )
-    yield Remark(kind="weights", text=text + (f", shared along {listed(shared)}." if shared else "."))
+
+
+def _each(entry: Entry) -> str:
+    """Say what a weight has one number for: `each of the 3 channels`."""
+    axes = [(name, size) for name, size in zip(entry.axes, entry.shape, strict=True) if size != 1]
+    if len(axes) == 1:
+        return f"each of the {axes[0][1]:,} {axes[0][0]}"
+    return f"each of the {plural(entry.size, 'place')} ({' × '.join(entry.axes)})"
 
 
 def _recurrence(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:

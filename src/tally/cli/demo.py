@@ -9,7 +9,7 @@ import numpy as np
 import tally
 from tally import layers
 from tally.models.views import show
-from tally.report.document import Column, Document, Note, Row, Table, Text, Title
+from tally.report.document import Column, Document, Note, Part, Table, Text, Title
 
 GOAL = 0.97
 """The share of held-out digits that must be recognised."""
@@ -17,7 +17,7 @@ GOAL = 0.97
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned, and how long: chosen so that the goal is passed within a minute on two cores."""
+    """What is learned, and how often it is shown: enough to pass the goal, and no more than a minute on two cores."""
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
@@ -44,7 +44,7 @@ def run(output: str | Path = "demo.keras", *, mnist: bool = False) -> bool:
     model.summary()
     tally.explain(model)
 
-    show(Document((Title("Training", level=2), Text(task.told))))
+    _show(Title("Training", level=2), Text(task.told))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     trained_from = time.perf_counter()
     model.fit(x_train, y_train, epochs=task.epochs)
@@ -67,7 +67,8 @@ def run(output: str | Path = "demo.keras", *, mnist: bool = False) -> bool:
         ("All together", f"{time.perf_counter() - began:.1f} s"),
     )
     misses = _misses(accuracy, same=np.array_equal(before, after))
-    show(_closing(rows, misses))
+    table = Table(columns=(Column(), Column()), rows=rows, ruled=False)
+    _show(Title("Result", level=2), table, *(Note(miss, "error") for miss in misses))
     return not misses
 
 
@@ -90,11 +91,13 @@ def make_convnet() -> tally.Model:
 
 def _task(*, mnist: bool) -> Task:
     train, test = (tally.datasets.mnist if mnist else tally.datasets.digits).load_data()
-    counts = f"{len(train[0]):,} handwritten digits to learn from, {len(test[0]):,} others to test with"
+    counts = f"{len(train[0]):,} digits to learn from and {len(test[0]):,} others to test with"
     if mnist:
-        return Task(train, test, f"MNIST: {counts}.", epochs=2)
-    told = f"The digits of scikit-learn: {counts}. Each to learn from is also shown moved by two pixels up, down, left and right."
-    return Task(_shift(*train), test, told, epochs=5)
+        return Task(train, test, f"MNIST: {counts}.", epochs=1)
+    moves = "Each to learn from is also shown moved by two pixels up, down, left and right."
+    return Task(
+        _shift(*train), test, f"Handwriting that comes with scikit-learn: {counts}. {moves}", epochs=5
+    )
 
 
 def _shift(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +129,7 @@ def _misses(accuracy: float, *, same: bool) -> list[str]:
     return misses
 
 
-def _closing(rows: tuple[Row, ...], misses: list[str]) -> Document:
-    table = Table(columns=(Column(), Column()), rows=rows, ruled=False)
-    return Document((Title("Result", level=2), table, *(Note(miss, "error") for miss in misses)))
+def _show(*parts: Part) -> None:
+    """A section of its own, after an empty line."""
+    print()
+    show(Document(parts))

@@ -413,6 +413,7 @@ class GroupedQueryAttention(_HeadedAttention):
         return {name: value for name, value in super().get_config().items() if name != "flash_attention"}
 
 
+GroupQueryAttention = GroupedQueryAttention
 publish(GroupedQueryAttention, "GroupQueryAttention", "GroupedQueryAttention", family="layers")
 
 

@@ -249,8 +249,8 @@ class EinsumDense(_Adaptable):
             rest = made[min(made.index(letter) for letter in self.bias_axes) :]
             after = len(input_shape) - len(inputs.strip(".")) if inputs.endswith(".") else 0
             shape = [sizes[letter] if letter in self.bias_axes else 1 for letter in rest] + [1] * after
-            names = [f"units {letter}" if letter in self.bias_axes else "broadcast" for letter in rest] + ["broadcast"] * after
-            self.bias = plan_weight(self, "bias", shape, names)
+            names = [f"units {letter}" if letter in self.bias_axes else "broadcast" for letter in rest]
+            self.bias = plan_weight(self, "bias", shape, names + ["broadcast"] * after)
         self._adapt()
 
     def call(self, inputs: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """The document that explains a model's parameters: a section for each layer, the sum at the end."""
 
 from tally.accounting.explain import Explanation, OwnerExplanation
+from tally.accounting.formula import Formula as ClosedForm
 from tally.accounting.words import plural
 from tally.report.document import Column, Document, Formula, Note, Part, Table, Text, Title
 
@@ -15,13 +16,27 @@ def draw(explanation: Explanation, *, width: int | None = None) -> Document:
         width: The line length; None leaves it to where the document is drawn.
     """
     parts: list[Part] = [Title(f'Parameters of "{explanation.name}"')]
-    owners = [owner for owner in explanation.owners if owner.path or owner.weights]
-    for owner in owners or explanation.owners:
+    owners = [owner for owner in explanation.owners if owner.path or _speaks(owner)] or explanation.owners
+    for owner in owners:
         parts.extend(_section(owner, explanation.name))
+    if len(owners) == 1:
+        return Document(tuple(parts), width)
     parts.append(Title("Total", 2, plural(explanation.total, "parameter")))
-    if "=" in explanation.formula.numbers:  # one layer's count is no sum
+    if "=" in explanation.formula.numbers and owners[0].path:  # one layer's count is no sum
         parts.append(Formula(explanation.formula.symbols, explanation.formula.numbers))
     return Document(tuple(parts), width)
+
+
+def _speaks(owner: OwnerExplanation) -> bool:
+    """Whether the outermost layer has something to say of its own, and not only of the layers inside it."""
+    return bool(owner.weights) or any(remark.kind == "inside" for remark in owner.remarks)
+
+
+def _formula(formula: ClosedForm) -> Formula:
+    """Set symbols over numbers, or in one line where the formula is a single name."""
+    if "=" in formula.numbers or not formula.symbols:
+        return Formula(formula.symbols, formula.numbers)
+    return Formula("", f"{formula.symbols} = {formula.numbers}")
 
 
 def _section(owner: OwnerExplanation, model: str) -> list[Part]:
@@ -31,7 +46,7 @@ def _section(owner: OwnerExplanation, model: str) -> list[Part]:
     )
     parts: list[Part] = [Title(label, 2, number)]
     if owner.formula is not None:
-        parts.append(Formula(owner.formula.symbols, owner.formula.numbers))
+        parts.append(_formula(owner.formula))
     if owner.expected is not None:
         parts.append(Formula(f"will be {owner.expected}", ""))
     if owner.weights:

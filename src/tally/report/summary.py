@@ -270,14 +270,23 @@ def _totals(ledger: Ledger) -> Table:
         rows.append(_figure("state:", state, " never trained by gradients"))
     if seeds := _in_state(ledger, "seed"):
         rows.append(_figure("Seed state:", seeds, " not part of the total"))
-    if optimizer := _in_state(ledger, "optimizer"):
-        rows.append(_figure("Optimizer params:", optimizer, " not part of the total"))
+    rows += _optimizer(_in_state(ledger, "optimizer"))
     if len(ledger.bytes_by_dtype) > 1:
         for dtype, size in ledger.bytes_by_dtype.items():
             number = sum(entry.count for entry in ledger.counted if entry.dtype == dtype)
             rows.append((f"{dtype}:", count(number), f"({memory(size)})"))
     columns = (Column(align="right"), Column(align="right", gap=1), Column(gap=1))
     return Table(columns=columns, rows=tuple(rows), ruled=False)
+
+
+def _optimizer(entries: tuple[Entry, ...]) -> Iterator[Row]:
+    """Write what the optimizer keeps: as much again for each weight as it has averages, and a few counters."""
+    counters, averages = (tuple(e for e in entries if bool(e.shape) is arrays) for arrays in (False, True))
+    if entries:
+        yield _figure("Optimizer params:", entries, " not part of the total")
+    if counters and averages:
+        yield _figure("beside weights:", averages)
+        yield _figure("on its own:", counters, f" {listed([entry.name for entry in counters])}")
 
 
 def _waiting(ledger: Ledger) -> list[Owner]:
@@ -304,6 +313,9 @@ def _notes(ledger: Ledger) -> Iterator[Note]:
             "none yet. Call the model on data, or give it an Input or a shape to build for.",
             "warning",
         )
+    for line, switches in _frozen_lines(ledger).items():
+        who = listed([repr(path) if path else "the model" for path in switches], 3)
+        yield Note(f"{who} {'is' if len(switches) == 1 else 'are'} frozen by trainable = False at {line}.")
     for owner in ledger.owners:
         untracked = [entry for entry in ledger.owned_by(owner.path) if entry.state == "untracked"]
         if untracked:
@@ -314,3 +326,14 @@ def _notes(ledger: Ledger) -> Iterator[Note]:
                 "never counted, never trained, never saved. Make them in build with self.add_weight(...).",
                 "warning",
             )
+
+
+def _frozen_lines(ledger: Ledger) -> dict[str, list[str]]:
+    """Gather what was switched off by the line that did it."""
+    lines: dict[str, list[str]] = {}
+    for entry in _in_state(ledger, "frozen"):
+        if entry.frozen_at is not None and entry.shared_with is None:
+            switch = entry.path if entry.frozen_by is None else entry.frozen_by
+            if switch not in lines.setdefault(entry.frozen_at, []):
+                lines[entry.frozen_at].append(switch)
+    return lines

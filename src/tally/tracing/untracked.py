@@ -17,6 +17,7 @@ from tally.core.errors import is_users, place
 from tally.core.layer import Layer
 from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import Values, Variable, substitute
+from tally.tracing.undisturbed import undisturbed
 
 _PRODUCTS = frozenset(("dot_general", "conv_general_dilated"))
 _DRAWS = frozenset(("random_bits", "threefry2x32", "rng_bit_generator"))
@@ -24,6 +25,9 @@ _DRAWS = frozenset(("random_bits", "threefry2x32", "rng_bit_generator"))
 
 def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     """Look for what acts as a weight without being one.
+
+    The call is followed without being run: no value is computed, no random number drawn, and whatever it left on the
+    layers is put back. A call that can't be followed gives no findings; its own error comes when it is used.
 
     Args:
         root: A layer or model that was called, on data or on symbolic tensors; never called, it gives nothing.
@@ -35,21 +39,34 @@ def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     """
     if all(_is_ours(layer) for layer in root._flatten_layers()):
         return []  # the library's own layers hold all they use
-    found = [one for layer in root._flatten_layers() for one in _left_behind(layer, paths)]
-    traced = _trace(root)
-    if traced is None:
-        return found
-    jaxpr, values, call = traced
-    tracked = set(root.variables)
+    try:
+        with undisturbed(root):
+            return _find(root, paths)
+    except Exception:  # an account of the model must not fail where the model's own code does
+        return []
+
+
+def _find(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
     layers = set(root._flatten_layers())
-    lost = [layer for layer in call.layers if layer not in layers]
-    inside = {variable for layer in lost for variable in layer.variables}
-    found.extend(_lost_layer(layer, call, root, paths) for layer in lost if not _held_by(layer, lost))
-    outside = [v for v in values.read if v not in tracked and v not in inside and not v.is_seed]
-    found.extend(_lost_variable(variable, root, paths) for variable in outside)
-    known = {(one.owner, one.shape) for one in found}
-    found.extend(one for one in _drawn_weights(jaxpr, root, paths) if (one.owner, one.shape) not in known)
-    return list(dict.fromkeys(found))
+    stale = {(layer, name): value for layer in layers for name, value in _traces(layer)}
+    found = [_left_behind(layer, name, value, paths) for (layer, name), value in stale.items()]
+    traced = _trace(root)
+    if traced is not None:
+        jaxpr, values, call, left = traced
+        found += [
+            _left_behind(layer, name, value, paths)
+            for layer, name, value in left
+            if (layer, name) not in stale and layer in layers
+        ]
+        tracked = set(root.variables)
+        lost = [layer for layer in call.layers if layer not in layers]
+        inside = {variable for layer in lost for variable in layer.variables}
+        found += [_lost_layer(layer, call, root, paths) for layer in lost if not _held_by(layer, lost)]
+        outside = [v for v in values.read if v not in tracked and v not in inside and not v.is_seed]
+        found += [_lost_variable(variable, root, paths) for variable in outside]
+        known = {(one.owner, one.shape) for one in found if one is not None}
+        found += [one for one in _drawn_weights(jaxpr, root, paths) if (one.owner, one.shape) not in known]
+    return list(dict.fromkeys(one for one in found if one is not None))
 
 
 def _is_ours(layer: Layer) -> bool:
@@ -57,24 +74,27 @@ def _is_ours(layer: Layer) -> bool:
     return type(layer).__module__.startswith("tally.") and type(layer).__name__ != "Lambda"
 
 
-def _left_behind(layer: Layer, paths: dict[Layer, str]) -> Iterator[Untracked]:
-    """Arrays that `call` put on the layer itself: what is left of them is a trace, not a value."""
+def _traces(layer: Layer) -> Iterator[tuple[str, Tracer]]:
+    """Arrays that a followed call put on a layer: what is left of them is a trace, not a value."""
     for name, value in layer._attributes().items():
-        if not isinstance(value, Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            continue
-        sizes = tuple(size for size in value.shape if isinstance(size, int))
-        if len(sizes) != len(value.shape):
-            continue  # as large as the batch or the input: an intermediate result, not a weight
-        yield Untracked(
-            code="T101",
-            owner=paths.get(layer, ""),
-            name=name,
-            shape=sizes,
-            dtype=value.dtype.name,
-            origin=_assigned_at(layer, name),
-            what=f"self.{name} is made in call: new each time, never trained, never saved",
-            fix=f'make it in build: self.{name} = self.add_weight(shape={sizes}, name="{name}")',
-        )
+        if isinstance(value, Tracer) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            yield name, value
+
+
+def _left_behind(layer: Layer, name: str, value: Any, paths: dict[Layer, str]) -> Untracked | None:
+    sizes = tuple(size for size in value.shape if isinstance(size, int))
+    if len(sizes) != len(value.shape):
+        return None  # as large as the batch or the input: an intermediate result, not a weight
+    return Untracked(
+        code="T101",
+        owner=paths.get(layer, ""),
+        name=name,
+        shape=sizes,
+        dtype=value.dtype.name,
+        origin=_assigned_at(layer, name),
+        what=f"self.{name} is made in call: new each time, never trained, never saved",
+        fix=f'make it in build: self.{name} = self.add_weight(shape={sizes}, name="{name}")',
+    )
 
 
 def _assigned_at(layer: Layer, name: str) -> str | None:
@@ -109,8 +129,8 @@ def _inputs(root: Layer) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     return root._held.last_call
 
 
-def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
-    """One abstract run: nothing is computed and no weight is drawn."""
+def _trace(root: Layer) -> tuple[Any, Values, Call, list[tuple[Layer, str, Any]]] | None:
+    """One abstract run: its equations, what it read, what it called, and what it left that no input stands behind."""
     given = _inputs(root)
     if given is None or not root._flatten_layers():
         return None
@@ -119,6 +139,7 @@ def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
     specs = [_concrete(flat[i]) for i in at]
     tracked = root.variables
     values, call = Values(abstract=True), Call(False)
+    left: list[tuple[Layer, str, Any]] = []
 
     def run(weights: list[Any], arrays: list[Any]) -> Any:
         filled = list(flat)
@@ -128,14 +149,28 @@ def _trace(root: Layer) -> tuple[Any, Values, Call] | None:
         values.update(zip(tracked, weights, strict=True))
         with substitute(values), in_call(call):
             outputs = root._call_with_values(args, kwargs)
-        root._clear_losses()
-        return [leaf for leaf in leaves(outputs) if leaf is not None]
+        left.extend(
+            (layer, name, value) for layer in root._flatten_layers() for name, value in _traces(layer)
+        )
+        return [leaf for leaf in leaves(outputs) if leaf is not None], [value for *_, value in left]
 
     weights = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in tracked]
     try:
-        return jax.make_jaxpr(run)(weights, specs), values, call
+        jaxpr = jax.make_jaxpr(run)(weights, specs)
     except Exception:
         return None  # a call that can't be traced for made-up sizes tells by its own error when it is used
+    fed = _fed(jaxpr.jaxpr)
+    ends = jaxpr.jaxpr.outvars[len(jaxpr.jaxpr.outvars) - len(left) :]
+    return jaxpr, values, call, [one for one, end in zip(left, ends, strict=True) if end not in fed]
+
+
+def _fed(jaxpr: Any) -> set[Any]:
+    """What the inputs and the weights reach."""
+    fed = set(jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(not hasattr(v, "val") and v in fed for v in equation.invars):
+            fed.update(equation.outvars)
+    return fed
 
 
 def _concrete(spec: Any) -> jax.ShapeDtypeStruct:
