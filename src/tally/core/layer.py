@@ -529,9 +529,9 @@ class Layer(Holder):
     # -- configuration -------------------------------------------------------------------------------------------------
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON-able values, with name, dtype and trainable where it takes them."""
-        config = {
-            name: serialize(value) for name, value in self._arguments.items() if name not in self._held.legacy
-        }
+        unset = {name for name, default in _RARE.items() if self._arguments.get(name, default) is default}
+        left_out = unset.union(self._held.legacy)
+        config = {name: serialize(value) for name, value in self._arguments.items() if name not in left_out}
         accepted = accepted_arguments(type(self))
         now = {"name": self.name, "trainable": self.trainable, "dtype": serialize(self.dtype_policy)}
         config.update((k, v) for k, v in now.items() if accepted is None or k in accepted)
@@ -564,6 +564,10 @@ class Layer(Holder):
 
 def _raw(value: Any) -> Any:
     return value.raw if isinstance(value, Variable) else value
+
+
+_RARE = {"activity_regularizer": None, "autocast": True}
+"""Arguments of every layer that a configuration names only where they are set."""
 
 
 @functools.cache
