@@ -20,6 +20,7 @@ class Constraint(Configured):
         ...     def __call__(self, w):
         ...         return jnp.minimum(w, 1.0)
         >>> tally.layers.Dense(3, kernel_constraint=AtMostOne())
+        <Dense name=dense...>
     """
 
     def __call__(self, w: Any) -> Any:
@@ -70,8 +71,8 @@ class MaxNorm(MinMaxNorm):
         axis: Axis or axes along which a norm is taken: 0 for a Dense kernel, `(0, 1, 2)` for a Conv2D kernel.
 
     Example:
-        >>> float(tally.constraints.MaxNorm(1.0)(jnp.array([[3.0], [4.0]]))[0, 0])
-        0.6
+        >>> print(tally.constraints.MaxNorm(1.0)(jnp.array([3.0, 4.0])))
+        [0.6 0.8]
 
     Source: Srivastava et al., 2014, Dropout: A Simple Way to Prevent Neural Networks from Overfitting.
     """

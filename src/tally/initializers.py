@@ -28,6 +28,7 @@ class Initializer(Configured):
         ...     def __call__(self, shape, dtype=None):
         ...         return jnp.full(shape, 0.5, dtype)
         >>> tally.layers.Dense(3, kernel_initializer=Halves())
+        <Dense name=dense...>
     """
 
     takes_key: bool = False

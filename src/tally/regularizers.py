@@ -21,6 +21,7 @@ class Regularizer(Configured):
         ...     def __call__(self, x):
         ...         return 0.1 * jnp.mean(x) ** 2
         >>> tally.layers.Dense(3, kernel_regularizer=Mean())
+        <Dense name=dense...>
     """
 
     def __call__(self, x: Any) -> Any:

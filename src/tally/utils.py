@@ -208,7 +208,11 @@ def get_file(
         DataError: The file could not be downloaded, is too large, or is not the expected one.
 
     Example:
-        >>> path = get_file(origin="https://example.org/iris.csv", file_hash="6f608b71a7317216...")
+        >>> with open("iris.csv", "w") as file:
+        ...     print("5.1,3.5,1.4,0.2,setosa", file=file)
+        >>> address = Path("iris.csv").absolute().as_uri()  # or https://..., with a file_hash
+        >>> tally.utils.get_file(origin=address, cache_dir="downloads")
+        'downloads/datasets/iris.csv'
 
     Source: `keras.utils.get_file`.
     """

@@ -1,6 +1,10 @@
 """A live model's ledger holds what the engine holds, by place, whether or not anything was built or drawn."""
 
+import json
 import math
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -239,3 +243,121 @@ def test_sizes_a_users_layer_was_made_with_explain_its_weights() -> None:
 
     model = tally.Sequential([tally.Input((10,)), Linear(5)])
     assert explain(account(model))["linear"].formula.numbers == "10·5 + 5 = 50 + 5 = 55"
+
+
+def test_frozen_weights_name_the_line_that_switched_them_off() -> None:
+    model = Tower()
+    model(tally.random.normal((2, 3)))
+    model.head.trainable = False
+    line = test_frozen_weights_name_the_line_that_switched_them_off.__code__.co_firstlineno + 3
+    ledger = account(model)
+    frozen = [entry for entry in ledger.entries if entry.state == "frozen"]
+    assert {entry.frozen_at.rsplit(":", 1)[1] for entry in frozen} == {str(line)}
+    (said,) = [remark.text for remark in explain(ledger)["head/dense"].remarks if remark.kind == "frozen"]
+    assert re.match(
+        rf"Frozen: 15 parameters switched off by 'head' \(trainable = False at .*test_account.py:{line}\).",
+        said,
+    )
+
+
+def test_a_weight_frozen_alone_names_its_line_and_no_layer() -> None:
+    layer = layers.Dense(3)
+    layer.build((None, 2))
+    layer.kernel.trainable = False
+    kernel, bias = account(layer).entries
+    assert (kernel.state, kernel.frozen_by, bias.state) == ("frozen", None, "trainable")
+    assert "test_account.py" in kernel.frozen_at
+
+
+def test_training_changes_no_number_but_the_optimizers() -> None:
+    model = convnet()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    before = account(model)
+    model.fit(np.zeros((2, 28, 28, 1), "float32"), np.zeros(2, "int32"), verbose=0)
+    after = account(model)
+    assert before.total == after.total == 34826
+    assert (before.optimizer, after.optimizer) == (0, 69654)
+    assert [entry for entry in after.entries if entry.state != "optimizer"] == list(before.entries)
+    counters = [entry.name for entry in after.entries if entry.state == "optimizer" and not entry.shape]
+    assert counters == ["iteration", "learning_rate"]
+
+
+def test_a_tied_weight_counts_at_the_layer_that_made_it() -> None:
+    class Tied(tally.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = layers.Dense(3, use_bias=False)
+            self.stem = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.head(self.stem(inputs))
+
+    model = Tied()
+    model(tally.random.normal((2, 3)))
+    model.head.kernel = model.stem.kernel
+    ledger = account(model)
+    assert ledger.total == 12
+    assert {entry.path: entry.shared_with for entry in ledger.entries} == {
+        "head/kernel": "stem/kernel",
+        "stem/kernel": None,
+        "stem/bias": None,
+    }
+    said = [remark.text for remark in explain(ledger)["head"].remarks if remark.kind == "shared"]
+    assert said == ["kernel is 'stem/kernel' used again: 9 counted there."]
+
+
+def test_what_a_layer_inside_made_is_listed_there_alone() -> None:
+    class Watch(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = layers.Dense(2)
+
+        def build(self, input_shape):
+            self.inner.build(input_shape)
+            self.watched = self.inner.kernel
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    layer = Watch()
+    layer.build((None, 3))
+    assert [entry.path for entry in account(layer).entries] == ["inner/kernel", "inner/bias"]
+
+
+def test_a_ledger_is_the_same_data_in_every_process_but_for_names() -> None:
+    program = (
+        "import tally, json, sys\n"
+        "from tally import layers as L\n"
+        "make = lambda: tally.Sequential([tally.Input((4,)), L.Dense(3), L.Dropout(0.5), L.Dense(2)])\n"
+        "for _ in range(int(sys.argv[1])): model = make()\n"
+        "print(tally.account(model).to_json())"
+    )
+    texts = [
+        subprocess.run(
+            [sys.executable, "-c", program, times], capture_output=True, text=True, check=True
+        ).stdout
+        for times in ("1", "3")
+    ]
+    first, second = (json.loads(text) for text in texts)
+    assert [owner["name"] for owner in first["owners"]] != [owner["name"] for owner in second["owners"]]
+    for document in (first, second):
+        del document["name"]
+        for owner in document["owners"]:
+            del owner["name"]
+    assert first == second
+
+
+def test_arrays_a_call_leaves_on_a_layer_are_no_constants() -> None:
+    class Naive(tally.Model):
+        def call(self, inputs):
+            self.w = tally.random.normal((3, 2))
+            self.seen = inputs * 2
+            return inputs @ self.w
+
+    model = Naive()
+    model(np.ones((2, 3), "float32"))
+    ledger = account(model)
+    assert [(entry.name, entry.shape, entry.state) for entry in ledger.entries] == [
+        ("w", (3, 2), "untracked")
+    ]
+    assert "the array 'w'" not in [what for what, *_ in ledger.owner("").constants]

@@ -7,6 +7,9 @@ from applications.cases import CASES, make_both, weights_for
 from tally import applications
 from tally.core.errors import ArgumentError
 
+# Keras's variables say so when NumPy reads them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 
 @pytest.mark.parametrize(("name", "size", "total"), CASES)
 def test_an_application_has_the_known_number_of_parameters_and_no_memory_is_taken_for_them(name, size, total):

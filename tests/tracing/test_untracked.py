@@ -114,3 +114,77 @@ def test_correct_layers_come_out_clean(layer):
 
 def test_a_model_that_was_never_called_gives_no_findings():
     assert findings(HidesLayers()) == []
+
+
+class Disturbs(tally.Model):
+    """Draws, makes and keeps things in its call, as no call should."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.cache = [], {}
+        self.inner = layers.Dense(3)
+
+    def call(self, x):
+        self.w = tally.random.normal((3, 3))
+        self.last = x * np.random.rand()
+        self.seen.append(x)
+        self.cache["last"] = x
+        self.extra = layers.Dense(2)
+        self.add_loss(x.sum())
+        return self.extra(self.inner(x) @ self.w)
+
+
+def test_an_account_leaves_the_model_and_all_randomness_as_they_were():
+    model = Disturbs()
+    x = np.ones((2, 3), "float32")
+    model(x)
+    attributes, losses = dict(vars(model)), list(model.losses)
+    tally.utils.set_random_seed(7)
+    expected = (np.random.rand(), float(tally.random.normal(())), layers.Dense(1).name)
+    tally.utils.set_random_seed(7)
+    tally.core.naming._counts["dense"] -= 1
+    first, second = tally.account(model), tally.account(model)
+    assert (np.random.rand(), float(tally.random.normal(())), layers.Dense(1).name) == expected
+    assert first == second
+    assert vars(model) == attributes
+    assert not any(isinstance(one, jax.core.Tracer) for one in (model.w, model.last, *model.seen))
+    assert (len(model.seen), list(model.cache), model.losses) == (1, ["last"], losses)
+    model(x)
+
+
+def test_weights_made_in_an_eager_call_are_found_and_results_are_not():
+    model = Disturbs()
+    model(np.ones((2, 3), "float32"))
+    assert [(one.code, one.name) for one in findings(model) if one.code == "T101"] == [("T101", "w")]
+
+
+def test_a_call_that_fails_while_it_is_followed_breaks_no_summary():
+    class Fussy(tally.Model):
+        def call(self, x):
+            if isinstance(x, jax.core.Tracer):
+                raise SystemError("only real numbers here")
+            return x
+
+    model = Fussy()
+    model(np.ones((2, 3), "float32"))
+    shown = []
+    model.summary(print_fn=shown.append)
+    assert "Total params: 0" in shown[0]
+
+
+def test_a_search_that_goes_wrong_breaks_no_summary(monkeypatch):
+    model = tally.Sequential([tally.Input((10,)), DrawsInCall()])
+    monkeypatch.setattr("tally.tracing.untracked._trace", lambda root: 1 / 0)
+    assert findings(model) == []
+
+
+def test_each_finding_comes_with_its_own_remedy_in_the_summary():
+    model = MakesLayerInCall()
+    model(np.ones((2, 10), "float32"))
+    shown = []
+    model.summary(print_fn=shown.append)
+    text = " ".join(shown[0].split())
+    assert "a Dense is made anew in each call, with new weights every time." in text
+    assert "make it once in __init__ or build" in text
+    assert "44 numbers not counted" in text
+    assert "add_weight" not in text

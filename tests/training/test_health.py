@@ -1,5 +1,6 @@
 """What goes wrong in training: each time the user is told what and where, and the model is left whole."""
 
+import contextlib
 import re
 import signal
 import threading
@@ -130,6 +131,7 @@ def test_ctrl_c_in_a_callback_reaches_the_user_and_keeps_the_finished_step() -> 
     assert_usable(model)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where the garbage collector swallows it
 def test_ctrl_c_during_steps_never_tears_one() -> None:
     model = small()
     model.fit(X, Y, batch_size=8, verbose=0)
@@ -146,9 +148,31 @@ def test_ctrl_c_is_held_back_only_where_asked() -> None:
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
         with interrupts.held():
             signal.raise_signal(signal.SIGINT)
-            done.append("finished")
+            done.append("held")
+        done.append("closed")
+        interrupts.release()
         done.append("never")
-    assert done == ["finished"]
+    assert done == ["held", "closed"]
+
+
+def test_ctrl_c_that_the_garbage_collector_swallows_comes_after_the_step() -> None:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        interrupts.release()
+
+
+def test_a_handler_of_the_users_own_is_called_once() -> None:
+    called = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+            with interrupts.held():
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert called == [signal.SIGINT] * 2
 
 
 def test_training_works_outside_the_main_thread() -> None:
@@ -199,11 +223,13 @@ def test_examples_of_x_and_y_must_be_equal_in_number() -> None:
 
 
 def test_targets_that_do_not_fit_the_output_are_refused_in_words() -> None:
-    model = small()
-    with pytest.raises(ShapeError, match=r"labels") as raised:
+    model = tally.Sequential([tally.Input((3,)), tally.layers.Dense(4, name="last")])
+    model.compile("sgd", "mse")
+    told = r"takes labels of the predictions' shape \(24, 4\), but was given labels of shape \(24, 5\)"
+    with pytest.raises(ShapeError, match=told) as raised:
         model.fit(X, np.zeros((24, 5), "float32"), verbose=0)
-    assert "in the loss of output" in "\n".join(raised.value.__notes__)
-    assert_usable(model)
+    assert "in the loss of output 'last'" in "\n".join(raised.value.__notes__)
+    model.fit(X, np.zeros((24, 4), "float32"), verbose=0)
 
 
 def test_inputs_of_another_shape_are_refused_with_the_input_named() -> None:

@@ -54,6 +54,7 @@ class Entry:
         frozen_by: The path of the layer whose `trainable` is off, for a frozen entry.
         frozen_at: The line that switched it off.
         shared_with: The path of the entry that already counts these scalars.
+        note: What is wrong with it and what to do, for an untracked entry that is no array made in a call.
 
     Raises:
         ValueError: `axes` doesn't name each dimension once, or `state` is not a state.
@@ -75,6 +76,7 @@ class Entry:
     frozen_by: str | None = None
     frozen_at: str | None = None
     shared_with: str | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and refuse what can't be an entry."""
@@ -112,7 +114,8 @@ class Owner:
 
     Args:
         path: Its place in the model; `""` is the model itself.
-        name: Its name as Keras knows it.
+        name: Its name as Keras knows it; default names count in the process, so the same code run again may give
+            another, while its path stays.
         type: The name of its class.
         module: The module of its class.
         builtin: Whether tally (or the library it came from) wrote the class, rather than the user.
@@ -194,6 +197,9 @@ def _parent(path: str, owners: dict[str, Owner]) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """All parameters of a model, counted once; every view draws from this.
+
+    The paths of owners and entries are by place: the same code gives the same paths in any process, however often it
+    ran. Only `name` (of the ledger and of owners) follows Keras's counting of default names.
 
     Args:
         name: The model's name.

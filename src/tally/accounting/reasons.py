@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, State
 from tally.accounting.window import each_side, output_arithmetic, spatial
-from tally.accounting.words import POSITIONS, ROLES, inside, instead, listed, plural
+from tally.accounting.words import POSITIONS, ROLES, inside, instead, listed, plural, singular
 
 Kind: TypeAlias = Literal[
     "weights",
@@ -103,10 +103,12 @@ def _sides(axes: Sequence[str]) -> list[str]:
 
 
 def _window(sizes: dict[str, int]) -> tuple[str, str, str]:
-    """Say a kernel's weights, several such kernels, and what positions they slide over."""
+    """Say a kernel's weights, several such kernels, and what they slide over."""
     sides = _sides(tuple(sizes))
     lengths = [sizes[f"kernel {side}"] for side in sides]
     places = POSITIONS.get(sides[0], "every position")
+    if math.prod(lengths) == 1:
+        return "weight", "weights", places
     if len(lengths) == 1:
         return plural(lengths[0], "weight"), f"kernels of length {lengths[0]:,}", places
     window = "×".join(f"{length:,}" for length in lengths)
@@ -117,6 +119,7 @@ def _each_channel(sizes: dict[str, int]) -> str:
     weights, _, places = _window(sizes)
     several = sizes.get("depth multiplier", 1)
     own = f"one kernel of {weights}" if several == 1 else f"{several:,} kernels of {weights}"
+    own = own if weights != "weight" else plural(several, "weight")
     return (
         f"Each of the {plural(sizes['input channels'], 'input channel')} has {own} of its own; "
         f"channels are not mixed here, and {places} shares the same weights."
@@ -130,7 +133,8 @@ def _each_filter(sizes: dict[str, int], groups: int) -> str:
     who = "The one filter" if filters == 1 else f"Each of the {filters:,} filters"
     group = f" of its group, out of {channels * groups:,} in {groups:,} groups" if groups > 1 else ""
     if channels == 1:
-        return f"{who} has its own {weights} for the one input channel{group}; {places} shares them."
+        them = "it" if weights == "weight" else "them"
+        return f"{who} has its own {weights} for the one input channel{group}; {places} shares {them}."
     return (
         f"{who} has its own {weights} for each of the {channels:,} input channels{group}, "
         f"{filters * channels:,} separate {kernels} in all: "
@@ -210,9 +214,20 @@ def _slopes(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     )
 
 
+def _scores(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
+    if owner.builtin and entries and owner.type in ("Attention", "AdditiveAttention"):
+        names = listed([entry.name for entry in entries])
+        what = f", {_each(entries[0])} by itself" if entries[0].shape else ""
+        weigh = "weighs" if len(entries) == 1 else "weigh"
+        text = f"{names} {weigh} the scores of queries and keys{what}; the scores follow from the data."
+        yield Remark(kind="weights", text=text)
+
+
 def _each(entry: Entry) -> str:
     """Say what a weight has one number for: `each of the 3 channels`."""
     axes = [(name, size) for name, size in zip(entry.axes, entry.shape, strict=True) if size != 1]
+    if entry.size == 1:
+        return f"the one {singular(entry.axes[-1])}"
     if len(axes) == 1:
         return f"each of the {axes[0][1]:,} {axes[0][0]}"
     return f"each of the {plural(entry.size, 'place')} ({' × '.join(entry.axes)})"
@@ -380,10 +395,11 @@ def _switch(entries: Entries, ledger: Ledger) -> str:
     """Say who switched weights off, and on which line."""
     by = list(dict.fromkeys(entry.frozen_by for entry in entries if entry.frozen_by is not None))
     lines = list(dict.fromkeys(entry.frozen_at for entry in entries if entry.frozen_at is not None))
+    where = f" at {listed(lines)}" if lines else ""
+    if not by:
+        return where
     whole = "the model" if ledger.source == "tally model" else "the layer"
-    who = f" by {listed([repr(path) if path else whole for path in by])}" if by else ""
-    where = f", at {listed(lines)}" if lines else ""
-    return f"{who} (trainable = False{where})"
+    return f" by {listed([repr(path) if path else whole for path in by])} (trainable = False{where})"
 
 
 def _say_state(entries: Entries, _: Ledger) -> str:
@@ -413,12 +429,25 @@ def _say_fixed(entries: Entries, _: Ledger) -> str:
 
 
 def _say_untracked(entries: Entries, _: Ledger) -> str:
-    where = [f"{entry.name}{f' ({entry.origin})' if entry.origin else ''}" for entry in entries]
-    return (
-        f"Untracked: {listed(where)} act as weights, {plural(sum(e.size for e in entries), 'number')}, "
-        "but are not: never counted, never trained, never saved. "
-        "Make them in build with self.add_weight(...)."
-    )
+    return " ".join(f"Untracked: {text}" for text in untracked(entries))
+
+
+def untracked(entries: Entries) -> Iterator[str]:
+    """Say of each untracked array or layer what happens to it, and what to write instead; arrays together."""
+    arrays = [entry for entry in entries if entry.note is None]
+    if arrays:
+        where = [f"{entry.name}{f' ({entry.origin})' if entry.origin else ''}" for entry in arrays]
+        act, are, them = (
+            ("acts as a weight", "is", "it") if len(arrays) == 1 else ("act as weights", "are", "them")
+        )
+        yield (
+            f"{listed(where)} {act}, {plural(sum(e.size for e in arrays), 'number')}, but {are} not: never counted, "
+            f"never trained, never saved. Make {them} in build with self.add_weight(...)."
+        )
+    for entry in entries:
+        if entry.note is not None:
+            where = f" (made at {entry.origin})" if entry.origin else ""
+            yield f"{entry.note} {plural(entry.size, 'number')} not counted{where}."
 
 
 _ADJECTIVES: dict[State, str] = {"trainable": "trainable", "frozen": "frozen", "state": "never trainable"}
@@ -466,6 +495,7 @@ _REASONS: tuple[Reason, ...] = (
     _adapted,
     _normalisation,
     _slopes,
+    _scores,
     _recurrence,
     _table,
     _weightless,

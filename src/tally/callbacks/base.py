@@ -111,8 +111,12 @@ class CallbackList(Callback):
         params: `epochs`, `steps` and `verbose`, told to every callback.
 
     Example:
-        >>> callbacks = CallbackList([Shout()], add_history=True, model=model, epochs=3, steps=10, verbose=0)
+        >>> class Shout(tally.callbacks.Callback):
+        ...     def on_train_begin(self, logs=None):
+        ...         print(f"{self.params['epochs']} epochs begin")
+        >>> callbacks = tally.callbacks.CallbackList([Shout()], epochs=3, steps=10, verbose=0)
         >>> callbacks.on_train_begin()
+        3 epochs begin
 
     Source: `keras.callbacks.CallbackList`.
     """

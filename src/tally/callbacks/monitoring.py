@@ -104,7 +104,12 @@ class EarlyStopping(Monitor):
         start_from_epoch: How many epochs are not looked at in the beginning.
 
     Example:
-        >>> model.fit(x, y, validation_split=0.2, epochs=100, callbacks=[EarlyStopping(patience=3)])
+        >>> model = tally.Sequential([tally.Input((2,)), tally.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> patient = tally.callbacks.EarlyStopping("loss", patience=3)
+        >>> history = model.fit(np.zeros((4, 2)), np.zeros(4), epochs=100, verbose=0, callbacks=[patient])
+        >>> len(history.epoch)  # the first was the best: the loss of zeros is 0
+        4
 
     Source: `keras.callbacks.EarlyStopping`.
     """

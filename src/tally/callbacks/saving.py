@@ -52,8 +52,12 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: What has to be beaten at first.
 
     Example:
-        >>> best = ModelCheckpoint("best.keras", monitor="val_accuracy", save_best_only=True)
-        >>> model.fit(x, y, validation_split=0.2, epochs=10, callbacks=[best])
+        >>> model = tally.Sequential([tally.Input((2,)), tally.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> best = tally.callbacks.ModelCheckpoint("best.keras", monitor="loss", save_best_only=True)
+        >>> history = model.fit(np.ones((4, 2)), np.ones(4), epochs=3, verbose=0, callbacks=[best])
+        >>> tally.saving.load_model("best.keras").count_params()
+        3
 
     Source: `keras.callbacks.ModelCheckpoint`.
     """

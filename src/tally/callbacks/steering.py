@@ -85,7 +85,9 @@ class LambdaCallback(Callback):
         hooks: Name of a hook -> a function of its arguments: `(epoch, logs)`, `(batch, logs)` or `(logs)`.
 
     Example:
-        >>> LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))
+        >>> shown = tally.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+        >>> shown.on_epoch_end(0, {"loss": 0.5})
+        0 {'loss': 0.5}
 
     Raises:
         ArgumentError: There is no such hook.

@@ -123,9 +123,7 @@ def _misses(accuracy: float, *, same: bool) -> list[str]:
     if accuracy < GOAL:
         misses.append(f"The accuracy is below the goal of {GOAL:.0%}.")
     if not same:
-        misses.append(
-            "The model that came back from the file predicts something else than the one that was saved."
-        )
+        misses.append("The model from the file predicts something else than the one that was saved.")
     return misses
 
 

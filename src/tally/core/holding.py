@@ -1,6 +1,6 @@
 """What a layer holds: the layers and variables in its attributes, whether they learn, and their values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,6 +210,30 @@ class Holder(Configured):
                 )
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Put the layer's own variables into what a file will hold of it. Override it to store something else, too.
+
+        Args:
+            store: Name -> array; the base class uses `"0"`, `"1"`, ...
+        """
+        for index, variable in enumerate(self._own_variables()):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Set the layer's own variables from what `save_own_variables` stored.
+
+        Raises:
+            ShapeError: The store holds more or fewer arrays, or one of another shape.
+        """
+        variables = self._own_variables()
+        if len(store) != len(variables):
+            raise ShapeError(
+                f"{type(self).__name__} '{self.name}' has {len(variables)} variables but was given {len(store)}.",
+                where=f"made at {self.made_at}",
+            )
+        for index, variable in enumerate(variables):
+            variable.assign(store[str(index)])
 
     def materialize(self, shardings: Any = None) -> None:
         """Draw all values that are still planned, in one compiled call.

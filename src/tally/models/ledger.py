@@ -143,6 +143,7 @@ class _Walk:
                 dtype=lost.dtype,
                 state="untracked",
                 origin=lost.origin,
+                note=None if lost.code == "T101" else f"{lost.what}. To mend it, {lost.fix}.",
             )
             self._drop_constant(lost.owner, lost.name)
 

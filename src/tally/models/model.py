@@ -287,18 +287,29 @@ class Model(Trainable, Layer):
         """The layers that a file lists under `layers` before anything else; None when there is no graph."""
         return self._graph.layers if self._graph is not None else None
 
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The shapes the model was built for; a graph brings its own."""
+        return super().get_build_config() if self._graph is None else {"input_shape": None}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build for stored shapes, and what a subclass holds beside its graph by a symbolic call."""
+        super().build_from_config(config)
+        waiting = [layer for layer in self._flatten_layers() if not layer.built and layer._has_own_build]
+        if self._graph is not None and waiting:
+            self.compute_output_spec(self.input)
+
     # -- saving --------------------------------------------------------------------------------------------------------
-    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
         """Write the model, its weights and its optimizer to a `.keras` file that Keras 3 reads, too."""
-        save_model(self, filepath, overwrite=overwrite, **kwargs)
+        save_model(self, filepath, overwrite=overwrite, zipped=zipped)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights to a `.weights.h5` file that Keras 3 reads, too."""
         save_weights(self, filepath, overwrite=overwrite)
 
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
         """Read the weights from a `.weights.h5` or `.keras` file."""
-        load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+        load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def to_json(self, **kwargs: Any) -> str:
         """The model's configuration as JSON."""

@@ -87,8 +87,8 @@ def split(
     """Sort one call's arguments into the node's arguments and the configuration.
 
     Example:
-        >>> split(tally.ops.mean, (x,), {"axis": -1})
-        ([x], {'axis': -1, 'keepdims': False})
+        >>> split(tally.ops.mean, ("a tensor",), {"axis": -1})
+        (['a tensor'], {'axis': -1, 'keepdims': False})
     """
     accepted = inspect.signature(operation)
     bound = accepted.bind(*args, **kwargs)

@@ -622,10 +622,12 @@ class Optimizer(Configured):
         """This optimizer as an optax transformation, for training loops written with optax.
 
         Example:
-            >>> transformation = tally.optimizers.Adam(0.01).as_optax()
+            >>> transformation = tally.optimizers.SGD(0.5).as_optax()
+            >>> params, gradients = {"bias": jnp.array([1.0, 2.0])}, {"bias": jnp.array([1.0, -1.0])}
             >>> state = transformation.init(params)
             >>> updates, state = transformation.update(gradients, state, params)
-            >>> params = optax.apply_updates(params, updates)
+            >>> optax.apply_updates(params, updates)
+            {'bias': Array([0.5, 2.5], dtype=float32)}
         """
 
         def init(params: Any) -> list[jax.Array]:

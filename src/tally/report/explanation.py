@@ -21,7 +21,8 @@ def draw(explanation: Explanation, *, width: int | None = None) -> Document:
         parts.extend(_section(owner, explanation.name))
     if len(owners) == 1:
         return Document(tuple(parts), width)
-    parts.append(Title("Total", 2, plural(explanation.total, "parameter")))
+    least = "at least " if any(map(_unbuilt, owners)) else ""
+    parts.append(Title("Total", 2, least + plural(explanation.total, "parameter")))
     if "=" in explanation.formula.numbers and owners[0].path:  # one layer's count is no sum
         parts.append(Formula(explanation.formula.symbols, explanation.formula.numbers))
     return Document(tuple(parts), width)
@@ -42,7 +43,9 @@ def _formula(formula: ClosedForm) -> Formula:
 def _section(owner: OwnerExplanation, model: str) -> list[Part]:
     label = f"{owner.path or owner.name or model} ({owner.type})"
     number = (
-        plural(owner.count, "parameter") if owner.expected is None and not _unbuilt(owner) else "not built"
+        plural(owner.count, "parameter")
+        if owner.expected is None and (owner.count or not _unbuilt(owner))
+        else "not built"
     )
     parts: list[Part] = [Title(label, 2, number)]
     if owner.formula is not None:
@@ -68,4 +71,4 @@ _STATES = {"trainable": "", "state": "state"}
 
 
 def _unbuilt(owner: OwnerExplanation) -> bool:
-    return any(remark.kind == "unbuilt" for remark in owner.remarks) and not owner.count
+    return any(remark.kind == "unbuilt" for remark in owner.remarks)

@@ -10,7 +10,7 @@ from tally.report.document import Bar, Document, Formula, Note, Part, Row, Table
 DEFAULT_WIDTH = 88
 _RULE, _ELLIPSIS, _INDENT = "─", "…", "  "
 _BOUND = "\u00a0"  # a space at which no line ends
-_SMALLEST = 12  # a flexible column keeps this much: a name's beginning and end
+_SMALLEST = 10  # a flexible column keeps this much: a name's beginning and end
 
 
 class Span(NamedTuple):
@@ -47,14 +47,20 @@ def cells(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of a text that is too long, so that what it begins and ends with stays.
+    """Cut a text that is too long: a type behind a name first, then the middle, so that both ends stay.
 
     Example:
+        >>> shorten("gap (GlobalAveragePooling2D)", 16)
+        'gap (GlobalAve…)'
         >>> shorten("block_14_project_batch_norm", 17)
         'block_14…tch_norm'
     """
     if cells(text) <= width:
         return text
+    name, bracket, kind = text.rpartition(" (")
+    if bracket and kind.endswith(")"):
+        room = width - cells(name) - len(" (…)")
+        return f"{name} ({kind[:room]}…)" if room > 0 else shorten(name, width)
     for kept in range(len(text) - 1, 0, -1):
         short = text[: (kept + 1) // 2] + _ELLIPSIS + text[len(text) - kept // 2 :]
         if cells(short) <= width:

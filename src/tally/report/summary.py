@@ -7,9 +7,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner
+from tally.accounting.reasons import untracked
 from tally.accounting.words import listed, plural
 from tally.report.document import Column, Document, Note, Part, Row, Table, Title
 from tally.report.figures import count, memory, shape
+from tally.report.layout import cells
 from tally.report.terminal import line_length as terminal_width
 
 
@@ -46,9 +48,13 @@ def summarise(
     rows = list(_rows(ledger, expand_nested))
     shown = rows if layer_range is None else _between(rows, layer_range)
     names = tuple(columns) if columns is not None else _chosen(ledger, rows, show_trainable)
+    ends = _ends(positions, names, line_length)
+    table = _table(shown, names, ends)
+    if columns is None and ends is None:
+        table = _narrowed(table, line_length or terminal_width())
     parts: list[Part] = [
         Title(f'Model: "{ledger.name}"'),
-        _table(shown, names, _ends(positions, names, line_length)),
+        table,
         _totals(ledger),
         *_notes(ledger),
     ]
@@ -166,8 +172,8 @@ def _remark(row: _Line) -> str:
         said.append(f"{count(inside)} inside")
     if owner.status == "unbuilt" and not row.opened:
         said.append("unbuilt")
-    if untracked := [entry for entry in row.entries if entry.state == "untracked"]:
-        said.append(f"{len(untracked):,} untracked")
+    if lost := [entry for entry in row.entries if entry.state == "untracked"]:
+        said.append(f"{len(lost):,} untracked")
     elsewhere: dict[str, int] = {}
     for entry in row.entries:
         if entry.shared_with is not None and entry.state in COUNTED:
@@ -234,6 +240,28 @@ def _table(rows: list[_Line], names: Sequence[str], ends: Sequence[int] | None) 
     return Table(columns=tuple(columns), rows=tuple(zip(*cells, strict=True)))
 
 
+def _narrowed(table: Table, width: int) -> Table:
+    """Leave out what the totals say, too, before names have to be cut short."""
+    for title in ("State", "Frozen"):
+        if title in (column.title for column in table.columns) and _needed(table) > width:
+            kept = [place for place, column in enumerate(table.columns) if column.title != title]
+            rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+            table = Table(columns=tuple(table.columns[place] for place in kept), rows=rows)
+    return table
+
+
+def _needed(table: Table) -> int:
+    sizes = [
+        max(
+            cells(line)
+            for row in (tuple(c.title for c in table.columns), *table.rows)
+            for line in row[place].split("\n")
+        )
+        for place in range(len(table.columns))
+    ]
+    return sum(sizes) + sum(column.gap for column in table.columns[1:])
+
+
 def _ends(
     positions: Sequence[float] | None, names: Sequence[str], line_length: int | None
 ) -> list[int] | None:
@@ -285,8 +313,8 @@ def _optimizer(entries: tuple[Entry, ...]) -> Iterator[Row]:
     if entries:
         yield _figure("Optimizer params:", entries, " not part of the total")
     if counters and averages:
-        yield _figure("beside weights:", averages)
-        yield _figure("on its own:", counters, f" {listed([entry.name for entry in counters])}")
+        yield _figure("for the weights:", averages)
+        yield _figure("of its own:", counters, f" {listed([entry.name for entry in counters])}")
 
 
 def _waiting(ledger: Ledger) -> list[Owner]:
@@ -315,17 +343,11 @@ def _notes(ledger: Ledger) -> Iterator[Note]:
         )
     for line, switches in _frozen_lines(ledger).items():
         who = listed([repr(path) if path else "the model" for path in switches], 3)
-        yield Note(f"{who} {'is' if len(switches) == 1 else 'are'} frozen by trainable = False at {line}.")
+        yield Note(f"{who} {'was' if len(switches) == 1 else 'were'} frozen at {line}.")
     for owner in ledger.owners:
-        untracked = [entry for entry in ledger.owned_by(owner.path) if entry.state == "untracked"]
-        if untracked:
-            arrays = [f"{entry.name}{f' ({entry.origin})' if entry.origin else ''}" for entry in untracked]
-            yield Note(
-                f"{owner.path or ledger.name}: {listed(arrays)} act as weights, "
-                f"{plural(sum(entry.size for entry in untracked), 'number')}, but no layer tracks them: "
-                "never counted, never trained, never saved. Make them in build with self.add_weight(...).",
-                "warning",
-            )
+        lost = [entry for entry in ledger.owned_by(owner.path) if entry.state == "untracked"]
+        for text in untracked(lost):
+            yield Note(f"{owner.path or ledger.name}: {text}", "warning")
 
 
 def _frozen_lines(ledger: Ledger) -> dict[str, list[str]]:

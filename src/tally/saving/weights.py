@@ -15,10 +15,10 @@ from tally.core.errors import SavingError, nearest
 from tally.core.layer import Layer
 from tally.core.registry import snake_case
 from tally.core.variable import Variable
-from tally.saving.files import check_h5
+from tally.saving.files import numbers_in
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, SimpleNamespace)
-_GENERAL = (["tally", "core"], ["tally", "models"], ["tally", "training"])
+_GENERAL = (["tally", "core"], ["tally", "models"], ["tally", "training"], ["tally", "optimizers"])
 """Rooms whose classes say what every layer or model has, in contrast to what a particular one adds."""
 
 
@@ -27,11 +27,16 @@ def is_container(value: Any) -> bool:
     return isinstance(value, _CONTAINERS) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
 
 
-def places(layer: Layer) -> Iterator[tuple[str, Layer]]:
-    """`(group, layer)` for a layer and all below it, each once: the places Keras 3 gives them in a file."""
+def is_stored(value: Any) -> bool:
+    """Whether a value has a group of its own in a file: a layer or an optimizer."""
+    return isinstance(value, Layer) or hasattr(type(value), "save_own_variables")
+
+
+def places(model: Any) -> Iterator[tuple[str, Any]]:
+    """`(group, thing)` for a model and all layers and optimizers below it, each once: the places Keras 3 gives them."""
     seen: set[int] = set()
 
-    def walk(one: Layer, path: str) -> Iterator[tuple[str, Layer]]:
+    def walk(one: Any, path: str) -> Iterator[tuple[str, Any]]:
         if id(one) in seen:
             return
         seen.add(id(one))
@@ -39,46 +44,46 @@ def places(layer: Layer) -> Iterator[tuple[str, Layer]]:
         for name, held in _held(one):
             yield from into(held, f"{path}/{name}" if path else name)
 
-    def into(held: Any, path: str) -> Iterator[tuple[str, Layer]]:
-        if isinstance(held, Layer):
+    def into(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if is_stored(held):
             yield from walk(held, path)
             return
         used: dict[str, int] = {}
         for _, item in tracking.parts(held) or ():
-            if isinstance(item, Layer):
+            if is_stored(item):
                 yield from walk(item, f"{path}/{_unique(snake_case(type(item).__name__), used)}")
             elif is_container(item):
                 yield from into(item, f"{path}/{_unique('container', used)}")
 
-    yield from walk(layer, "")
+    yield from walk(model, "")
 
 
-def _held(layer: Layer) -> Iterator[tuple[str, Any]]:
+def _held(thing: Any) -> Iterator[tuple[str, Any]]:
     """Attributes that may hold layers: a graph's layers first, then by name, private names last."""
-    graph_or_stack = getattr(layer, "file_layers", lambda: None)()
-    if graph_or_stack is not None:
-        yield "layers", graph_or_stack
-    everything = {**layer._attributes(), **{name: getattr(layer, name, None) for name in _properties(type(layer))}}
-    attributes = {
-        name: value for name, value in everything.items() if isinstance(value, Layer) or is_container(value)
-    }
-    if graph_or_stack is None and hasattr(layer, "get_layer"):  # a subclassed model lists its layers, too
-        attributes["layers"] = list(dict.fromkeys(child for _, child in layer._children()))
+    attributes = dict(thing._attributes() if isinstance(thing, Layer) else vars(thing))
+    attributes.update((name, getattr(thing, name, None)) for name in _properties(type(thing)))
+    if hasattr(thing, "file_layers"):  # a model
+        attributes["optimizer"] = thing.optimizer
+        listed = thing.file_layers()
+        if listed is not None:
+            yield "layers", listed
+        else:
+            attributes["layers"] = thing.layers
     for name in sorted(attributes, key=lambda word: (word.startswith("_"), word)):
-        yield name, attributes[name]
+        if is_stored(attributes[name]) or is_container(attributes[name]):
+            yield name, attributes[name]
 
 
 @functools.cache
 def _properties(cls: type) -> frozenset[str]:
     """Properties that a class adds to those every layer and model has; one of them may be a layer's public name."""
-    added = {
+    return frozenset(
         name
         for base in cls.__mro__
         if base.__module__.split(".")[:2] not in _GENERAL
         for name, value in vars(base).items()
         if isinstance(value, (property, functools.cached_property))
-    }
-    return frozenset(added)
+    )
 
 
 def _unique(name: str, used: dict[str, int]) -> str:
@@ -88,56 +93,32 @@ def _unique(name: str, used: dict[str, int]) -> str:
 
 
 def write_weights(file: h5py.File, model: Layer) -> None:
-    """Write every layer's variables, and the optimizer's of a compiled model."""
+    """Write the variables of every layer, and those of optimizers that have any."""
     model.materialize()
-    for path, layer in places(model):
-        _write_group(file, path, layer.name, _stored(layer))
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and getattr(optimizer, "built", False):
-        values = {str(i): np.asarray(variable.value) for i, variable in enumerate(optimizer.variables)}
-        _write_group(file, "optimizer", optimizer.name, values)
+    for path, thing in places(model):
+        values: dict[str, Any] = {}
+        thing.save_own_variables(values)
+        group = file.create_group(f"{path}/vars".removeprefix("/"))
+        group.attrs["name"] = thing.name
+        for key, value in values.items():
+            _write(group, key, value.numpy() if isinstance(value, Variable) else np.asarray(value))
 
 
-def _stored(layer: Layer) -> dict[str, Any]:
-    save = getattr(layer, "save_own_variables", None)
-    if save is not None:
-        store: dict[str, Any] = {}
-        save(store)
-        return store
-    return {str(i): variable for i, variable in enumerate(layer._own_variables())}
+def _write(group: h5py.Group, key: str, array: np.ndarray) -> None:
+    if array.dtype.isbuiltin == 1:
+        group.create_dataset(key, data=array)
+    else:  # bfloat16, float8, int4: HDF5 has no such types, so Keras stores their bytes and says what they are
+        raw = np.asarray(array, order="C").view(f"V{array.dtype.itemsize}")
+        group.create_dataset(key, data=raw).attrs["dtype"] = array.dtype.name
 
 
-def _write_group(file: h5py.File, path: str, name: str, values: dict[str, Any]) -> None:
-    group = file.create_group(f"{path}/vars" if path else "vars")
-    group.attrs["name"] = name
-    for key, value in values.items():
-        array = value.numpy() if isinstance(value, Variable) else np.asarray(value)
-        dtype = array.dtype.name
-        if dtype in (
-            "bfloat16",
-            "float8_e4m3fn",
-            "float8_e5m2",
-            "int4",
-        ):  # HDF5 has no such types; Keras marks them so
-            dataset = group.create_dataset(
-                key,
-                data=np.frombuffer(array.tobytes(), dtype="uint8")
-                .reshape(*array.shape, -1)
-                .view(f"V{array.dtype.itemsize}")[..., 0]
-                if array.size
-                else array.astype("float32"),
-            )
-            dataset.attrs["dtype"] = dtype
-        else:
-            group.create_dataset(key, data=array)
-
-
-def read_weights(file: h5py.File, model: Layer, *, skip_mismatch: bool = False) -> list[str]:
+def read_weights(file: h5py.File, model: Layer, *, source: Any, skip_mismatch: bool = False) -> list[str]:
     """Read every layer's variables. Everything is compared first; if something doesn't fit, nothing is changed.
 
     Args:
         file: An open file in the layout of Keras 3.
         model: A built layer or model.
+        source: The file's path, for messages.
         skip_mismatch: Leave layers that don't fit as they are, and say which.
 
     Returns:
@@ -146,125 +127,77 @@ def read_weights(file: h5py.File, model: Layer, *, skip_mismatch: bool = False) 
     Raises:
         SavingError: A layer's weights are missing in the file, or have other shapes.
     """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built and "optimizer" in file:
+        optimizer.build(model.trainable_variables)
+    known = dict(places(model))
     wrong: list[str] = []
-    assignments: list[tuple[Variable, h5py.Dataset]] = []
-    custom: list[tuple[Layer, dict[str, Any]]] = []
-    known = list(places(model))
-    for path, layer in known:
-        group = _group(file, f"{path}/vars" if path else "vars")
-        found = _datasets(group) if group is not None else {}
-        variables = layer._own_variables()
-        problem = None
-        if hasattr(layer, "load_own_variables"):
-            if found:
-                custom.append((layer, found))
-            continue
-        if len(found) != len(variables):
-            problem = _count_problem(file, path, layer, len(found), known)
-        else:
-            for i, variable in enumerate(variables):
-                shape = tuple(found[str(i)].shape) if str(i) in found else None
-                if shape != variable.shape:
-                    problem = (
-                        f"{layer.name}: '{variable.name}' has shape {variable.shape}, the file has {shape}"
-                    )
-                    break
-        if problem:
+    assigned: list[tuple[Variable, h5py.Dataset]] = []
+    custom: list[tuple[Any, dict[str, h5py.Dataset]]] = []
+    for path, thing in known.items():
+        found = numbers_in(file, f"{path}/vars".removeprefix("/"), source)
+        if not _keeps_to_the_layout(thing):
+            custom += [(thing, found)] if found else []
+        elif problem := _compare(thing, found) or _missing(file, path, thing, found, known):
             wrong.append(problem)
         else:
-            assignments.extend((variable, found[str(i)]) for i, variable in enumerate(variables))
+            assigned += [(variable, found[str(i)]) for i, variable in enumerate(thing._own_variables())]
     if wrong and not skip_mismatch:
+        more = f", and {len(wrong) - 1} more." if len(wrong) > 1 else "."
         raise SavingError(
-            f"The weights in {file.filename} don't fit '{model.name}': {wrong[0]}"
-            + (f", and {len(wrong) - 1} more layers." if len(wrong) > 1 else "."),
+            f"The weights in {source} don't fit '{model.name}': {wrong[0]}{more}",
             where="; ".join(wrong[1:6]),
             do="build the model the file was made from, or pass skip_mismatch=True; nothing was changed",
         )
-    for variable, dataset in assignments:
-        variable.assign(_value(dataset))
-    for layer, found in custom:
-        layer.load_own_variables({key: _value(dataset) for key, dataset in found.items()})  # type: ignore[attr-defined]
-    _read_optimizer(file, model)
+    values = [_value(dataset) for _, dataset in assigned]
+    for thing, found in custom:
+        thing.load_own_variables({key: _value(dataset) for key, dataset in found.items()})
+    for (variable, _), value in zip(assigned, values, strict=True):
+        variable.assign(value)
     return wrong
 
 
-def _read_optimizer(file: h5py.File, model: Any) -> None:
-    optimizer = getattr(model, "optimizer", None)
-    group = _group(file, "optimizer/vars")
-    if optimizer is None or group is None:
-        return
-    if not getattr(optimizer, "built", False):
-        optimizer.build(model.trainable_variables)
-    found = _datasets(group)
-    variables = list(optimizer.variables)
-    if len(found) != len(variables) or any(
-        tuple(found[str(i)].shape) != v.shape for i, v in enumerate(variables)
-    ):
-        import warnings
+def _keeps_to_the_layout(thing: Any) -> bool:
+    return isinstance(thing, Layer) and type(thing).load_own_variables is Layer.load_own_variables
 
-        warnings.warn(
-            f"The optimizer state in {file.filename} is another optimizer's ({len(found)} variables for {len(variables)}); "
-            "the weights were read, the optimizer starts anew.",
-            stacklevel=5,
-        )
-        return
+
+def _compare(layer: Layer, found: dict[str, h5py.Dataset]) -> str | None:
+    """The first variable whose shape in the file is another."""
+    variables = layer._own_variables()
+    if len(found) != len(variables):
+        return None
     for i, variable in enumerate(variables):
-        variable.assign(_value(found[str(i)]))
+        shape = tuple(found[str(i)].shape) if str(i) in found else "nothing"
+        if shape != variable.shape:
+            return f"{layer.name}: '{variable.name}' has shape {variable.shape}, the file has {shape}"
+    return None
 
 
-def _count_problem(
-    file: h5py.File, path: str, layer: Layer, count: int, known: list[tuple[str, Layer]]
-) -> str:
-    if not layer.built and count:
-        return f"{layer.name} is not built, the file has {count} weights for it"
-    if count == 0:
-        inside = [name for name in _paths(file) if name not in {place for place, _ in known}]
-        return f"the file has nothing at '{path}' for {layer.name}{nearest(path, inside)}"
-    return f"{layer.name} has {len(layer._own_variables())} weights, the file has {count}"
+def _missing(
+    file: h5py.File, path: str, layer: Layer, found: dict[str, Any], known: dict[str, Any]
+) -> str | None:
+    """What to say when the file holds more or fewer variables for a layer than it has."""
+    count = len(layer._own_variables())
+    if len(found) == count:
+        return None
+    if not layer.built and found:
+        return f"{layer.name} is not built, the file has {len(found)} weights for it"
+    if not found:
+        unused = [name for name in _groups(file) if name not in known]
+        return f"the file has nothing at '{path}' for {layer.name}.{nearest(path, unused)}"
+    return f"{layer.name} has {count} weights, the file has {len(found)}"
 
 
-def _paths(file: h5py.File) -> list[str]:
+def _groups(file: h5py.File) -> list[str]:
     names: list[str] = []
     file.visit(lambda name: names.append(name.removesuffix("/vars")) if name.endswith("/vars") else None)
     return names
 
 
-def _group(file: h5py.File, path: str) -> h5py.Group | None:
-    """A group by its path, followed step by step so that no link leads out of the file."""
-    here: Any = file
-    for part in path.split("/"):
-        link = here.get(part, getlink=True) if part in here else None
-        if link is None:
-            return None
-        if not isinstance(link, h5py.HardLink):
-            raise SavingError(
-                f"'{path}' in {file.filename} is a link to somewhere else.", do="don't trust this file"
-            )
-        here = here[part]
-        if not isinstance(here, h5py.Group):
-            return None
-    return here
-
-
-def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    found: dict[str, h5py.Dataset] = {}
-    for key in group:
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise SavingError(
-                f"'{group.name}/{key}' in {group.file.filename} is a link.", do="don't trust this file"
-            )
-        thing = group[key]
-        if isinstance(thing, h5py.Dataset):
-            check_h5(thing, f"{group.name}/{key}")
-            found[str(key)] = thing
-    return found
-
-
 def _value(dataset: h5py.Dataset) -> np.ndarray:
-    dtype = dataset.attrs.get("dtype")
     value = np.asarray(dataset)
-    if dtype is not None and value.dtype.kind == "V":
-        import jax.numpy as jnp
+    if value.dtype.kind != "V":
+        return value
+    import jax.numpy as jnp
 
-        return value.view(jnp.dtype(str(dtype)))
-    return value
+    return value.view(jnp.dtype(str(dataset.attrs["dtype"])))

@@ -42,4 +42,7 @@ def _fills(value: Any) -> bool:
 def _restore(now: Any, before: Any) -> None:
     """Give a container its former contents; the container itself stays, for others may hold it."""
     now.clear()
-    now.extend(before) if isinstance(now, list) else now.update(before)
+    if isinstance(now, list):
+        now.extend(before)
+    else:
+        now.update(before)

@@ -161,7 +161,12 @@ def _trace(root: Layer) -> tuple[Any, Values, Call, list[tuple[Layer, str, Any]]
         return None  # a call that can't be traced for made-up sizes tells by its own error when it is used
     fed = _fed(jaxpr.jaxpr)
     ends = jaxpr.jaxpr.outvars[len(jaxpr.jaxpr.outvars) - len(left) :]
-    return jaxpr, values, call, [one for one, end in zip(left, ends, strict=True) if end not in fed]
+    return (
+        jaxpr,
+        values,
+        call,
+        [one for one, end in zip(left, ends, strict=True) if hasattr(end, "val") or end not in fed],
+    )
 
 
 def _fed(jaxpr: Any) -> set[Any]:

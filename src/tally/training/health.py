@@ -19,8 +19,11 @@ from tally.core.variable import Values, substitute
 
 
 class Interrupts:
-    """Holds Ctrl-C back where values would be lost: while a step has given the old ones away and the new ones have no
-    owner yet. Elsewhere, and outside the main thread, it changes nothing.
+    """Holds Ctrl-C back where values would be lost, and sees to it that it reaches the user.
+
+    A step gives the old values away, and the new ones have no owner until it is done: there it waits. An exception that is
+    raised in a callback of the garbage collector, of which JAX has one, is lost: it is raised again after the step.
+    Outside the main thread this changes nothing.
     """
 
     def __init__(self) -> None:
@@ -35,15 +38,17 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._take)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._previous is not None and signal.getsignal(signal.SIGINT) == self._take:
             signal.signal(signal.SIGINT, self._previous)
+        if kind is None:
+            self.release()
 
     def _take(self, number: int, frame: Any) -> None:
-        if self.is_holding:
-            self._asked = (number, frame)
-        else:
+        self._asked = (number, frame)
+        if not self.is_holding:
             self._previous(number, frame)
+            self._asked = None  # a handler of the user's own, which raises nothing
 
     def release(self) -> None:
         """Hold nothing back any more, and let come what was."""
@@ -54,12 +59,12 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold Ctrl-C back while the block runs."""
+        """Hold Ctrl-C back while the block runs; it comes after the next step, or in the end."""
         self.is_holding = True
         try:
             yield
         finally:
-            self.release()
+            self.is_holding = False
 
 
 class Watch:

@@ -320,9 +320,10 @@ class Progbar:
         unit_name: What a step is called.
 
     Example:
-        >>> bar = Progbar(target=10)
+        >>> bar = tally.utils.Progbar(target=10, verbose=2)
         >>> for step in range(10):
         ...     bar.update(step + 1, [("loss", 1 / (step + 1))])
+        10/10 - ... - loss: 0.2929
 
     Source: `keras.utils.Progbar`.
     """
