@@ -173,7 +173,7 @@ def sequential_of_models(lib: Any) -> Any:
 def operators(lib: Any) -> Any:
     a, b = lib.Input((4,)), lib.Input((4,))
     x = (a + b) * 2.0 - 1.0 / (2.0 + abs(a))
-    x = lib.layers.Dense(3)(-x**2)
+    x = lib.layers.Dense(3)(-(x**2))
     return lib.Model([a, b], [x[:, 1:], x > 0.0])
 
 

@@ -19,7 +19,7 @@ def classes(lib: Any) -> SimpleNamespace:
 
         @property
         def ahead(self) -> Any:
-            return self.Zed
+            return self._hidden
 
         def build(self, input_shape: Any) -> None:
             self.offset = self.add_weight(shape=(self.units,), initializer="ones", name="offset")

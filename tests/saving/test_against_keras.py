@@ -8,7 +8,9 @@ import pytest
 import tally
 from models.cases import CASES, assert_same, both
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's variables
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # Keras's variables
 each_case = pytest.mark.parametrize("name", CASES)
 
 

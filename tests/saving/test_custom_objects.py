@@ -15,7 +15,9 @@ from models.cases import assert_same, numbers
 from saving.peers import classes
 from tally.core.errors import SavingError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's variables
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # Keras's variables
 X = numbers(2, 4)
 
 
@@ -89,12 +91,14 @@ def test_own_functions_and_classes_are_found_by_name(writer: Any, reader: Any, t
 
 
 def test_an_unknown_name_is_said_with_what_to_pass(tmp_path: Path) -> None:
-    model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(2, activation=own_things(tally)["twice"])])
+    model = tally.Sequential(
+        [tally.Input((4,)), tally.layers.Dense(2, activation=own_things(tally)["twice"])]
+    )
     model.save(tmp_path / "model.keras")
     with pytest.raises(SavingError) as caught:
         tally.saving.load_model(tmp_path / "model.keras")
     assert str(caught.value) == (
-        "The configuration names 'twice' from builtins, which is not known here.\n"
+        "The configuration names 'twice' from saving.test_custom_objects, which is not known here. Did you mean 'dice'?\n"
         "  do: pass custom_objects={'twice': ...}, or decorate it with @tally.saving.register_keras_serializable()"
     )
 

@@ -90,7 +90,10 @@ def test_outputs_losses_and_metrics_by_name_are_compiled_again(tmp_path: Path) -
     dense = tally.layers.Dense
     model = tally.Model(inputs, {"a": dense(1, name="a")(inputs), "b": dense(1, name="b")(inputs)})
     model.compile(
-        "sgd", {"a": "mse", "b": tally.losses.Huber(0.5)}, loss_weights={"a": 1.0, "b": 0.5}, metrics={"a": ["mae"]}
+        "sgd",
+        {"a": "mse", "b": tally.losses.Huber(0.5)},
+        loss_weights={"a": 1.0, "b": 0.5},
+        metrics={"a": ["mae"]},
     )
     targets = {"a": Y, "b": Y}
     expected = model.evaluate(X, targets, verbose=0)

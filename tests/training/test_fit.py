@@ -138,7 +138,9 @@ def test_several_outputs_have_losses_weights_and_metrics_of_their_own(form: str)
     for model in (ours, theirs):
         model.compile(optimizer="sgd", **TWO_HEADED[form])
         histories.append(
-            model.fit(X, y, epochs=2, shuffle=False, verbose=0, validation_data=(X[:8], [CLASSES[:8], VALUES[:8]]))
+            model.fit(
+                X, y, epochs=2, shuffle=False, verbose=0, validation_data=(X[:8], [CLASSES[:8], VALUES[:8]])
+            )
             if not named
             else model.fit(X, y, epochs=2, shuffle=False, verbose=0)
         )
@@ -152,7 +154,9 @@ def test_evaluate_gives_keras_list_dict_or_number() -> None:
     for model in (ours, theirs):
         model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     kwargs: dict[str, Any] = {"verbose": 0, "batch_size": 7, "sample_weight": WEIGHTS}
-    np.testing.assert_allclose(ours.evaluate(X, CLASSES, **kwargs), theirs.evaluate(X, CLASSES, **kwargs), rtol=1e-5)
+    np.testing.assert_allclose(
+        ours.evaluate(X, CLASSES, **kwargs), theirs.evaluate(X, CLASSES, **kwargs), rtol=1e-5
+    )
     named, peers = (m.evaluate(X, CLASSES, return_dict=True, **kwargs) for m in (ours, theirs))
     assert list(named) == list(peers)
     ours.compile(loss="sparse_categorical_crossentropy")
@@ -292,7 +296,9 @@ def test_a_deferred_sequential_and_a_subclass_build_from_the_first_batch() -> No
 
     stack = tally.Sequential([tally.layers.Dense(2), tally.layers.Dense(3)])
     for model, x in ((stack, X), (Net(), {"a": X})):
-        model.compile("sgd", tally.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        model.compile(
+            "sgd", tally.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+        )
         history = model.fit(x, CLASSES, epochs=1, verbose=0)
         assert set(history.history) == {"accuracy", "loss"}
         assert model.predict(x, verbose=0).shape == (44, 3)
@@ -337,8 +343,12 @@ def test_masked_steps_count_neither_in_the_loss_nor_in_metrics() -> None:
     def make(library: Any) -> Any:
         layers = library.layers
         return library.Sequential(
-            [library.Input((4,)), layers.Embedding(4, 3, mask_zero=True), layers.LSTM(2, return_sequences=True)]
-            + [layers.Dense(1)]
+            [
+                library.Input((4,)),
+                layers.Embedding(4, 3, mask_zero=True),
+                layers.LSTM(2, return_sequences=True),
+                layers.Dense(1),
+            ]
         )
 
     ours, theirs = pair(make)

@@ -47,11 +47,11 @@ def test_nan_in_the_data_is_told_with_its_step_and_rows_and_costs_nothing() -> N
     with pytest.raises(NonFiniteError) as raised:
         model.fit(bad, Y, batch_size=8, shuffle=False, verbose=0, callbacks=[watcher])
     assert untold(raised.value) == (
-        "The loss became NaN or infinite at step 2 (epoch 1), because the inputs of that batch hold NaN or infinite values "
-        "(examples 1, 3 of the batch).\n"
+        "The loss became NaN or infinite at step 2 (epoch 1), because the inputs of that batch hold NaN or infinite "
+        "values (examples 1, 3 of the batch).\n"
         "  where: model 'sequential' made at FILE\n"
-        "  do: clean the data, for instance with np.nan_to_num or by dropping those rows; the weights are those of the last "
-        "good step; nothing was lost"
+        "  do: clean the data, for instance with np.nan_to_num or by dropping those rows; the weights are those of the "
+        "last good step; nothing was lost"
     )
     for kept, good in zip(model.get_weights(), weights[0], strict=True):
         np.testing.assert_array_equal(kept, good)
@@ -82,7 +82,9 @@ def test_a_loss_or_a_gradient_that_is_not_finite_is_told_apart() -> None:
         model.train_on_batch(X, Y)
     model = small(loss=lambda y_true, y_pred: tally.ops.sqrt(0 * y_pred))
     weights = model.get_weights()
-    with pytest.raises(NonFiniteError, match="gradients became NaN or infinite at step 1, though the loss is finite"):
+    with pytest.raises(
+        NonFiniteError, match="gradients became NaN or infinite at step 1, though the loss is finite"
+    ):
         model.train_on_batch(X, Y)
     for kept, good in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(kept, good)
@@ -92,7 +94,9 @@ def test_a_loss_or_a_gradient_that_is_not_finite_is_told_apart() -> None:
 def test_terminate_on_nan_ends_training_quietly(steps: int, capsys: pytest.CaptureFixture[str]) -> None:
     model, bad = small(steps_per_execution=steps), X.copy()
     bad[9] = np.nan
-    history = model.fit(bad, Y, batch_size=4, epochs=3, shuffle=False, verbose=0, callbacks=[TerminateOnNaN()])
+    history = model.fit(
+        bad, Y, batch_size=4, epochs=3, shuffle=False, verbose=0, callbacks=[TerminateOnNaN()]
+    )
     assert history.epoch == [0]
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     assert int(model.optimizer.iterations) == 2
@@ -131,7 +135,9 @@ def test_ctrl_c_in_a_callback_reaches_the_user_and_keeps_the_finished_step() -> 
     assert_usable(model)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where the garbage collector swallows it
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the garbage collector may swallow it
 def test_ctrl_c_during_steps_never_tears_one() -> None:
     model = small()
     model.fit(X, Y, batch_size=8, verbose=0)
@@ -144,22 +150,41 @@ def test_ctrl_c_during_steps_never_tears_one() -> None:
 
 
 def test_ctrl_c_is_held_back_only_where_asked() -> None:
-    done = []
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        with interrupts.held():
-            signal.raise_signal(signal.SIGINT)
-            done.append("held")
-        done.append("closed")
-        interrupts.release()
-        done.append("never")
+    done: list[str] = []
+
+    def interrupted() -> None:
+        with Interrupts() as interrupts:
+            with interrupts.held():
+                signal.raise_signal(signal.SIGINT)
+                done.append("held")
+            done.append("closed")
+            interrupts.release()
+            done.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert done == ["held", "closed"]
 
 
-def test_ctrl_c_that_the_garbage_collector_swallows_comes_after_the_step() -> None:
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+def test_ctrl_c_while_garbage_is_collected_comes_after_the_step() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    interrupts = Interrupts()
+    with interrupts:
+        Finalized()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.release()
+
+
+def test_a_callback_may_catch_ctrl_c_itself() -> None:
+    def catch(batch: int, logs: Any) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        interrupts.release()
+
+    history = small().fit(X, Y, batch_size=8, verbose=0, callbacks=[LambdaCallback(on_train_batch_end=catch)])
+    assert history.epoch == [0]
 
 
 def test_a_handler_of_the_users_own_is_called_once() -> None:
@@ -267,7 +292,9 @@ def test_using_a_model_before_compile_says_so() -> None:
 
 
 def test_a_model_without_a_loss_says_so() -> None:
-    with pytest.raises(ArgumentError, match="There is nothing to minimise: 'sequential' was compiled without a loss"):
+    with pytest.raises(
+        ArgumentError, match="There is nothing to minimise: 'sequential' was compiled without a loss"
+    ):
         small(loss=None).fit(X, Y, verbose=0)
 
 

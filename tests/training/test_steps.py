@@ -1,6 +1,7 @@
-"""The compiled step and the values it borrows: what stays valid, what is compiled anew, what goes on where it stopped."""
+"""The compiled step and the values it borrows: what stays valid, what is compiled anew, what goes on."""
 
 import gc
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def test_a_value_read_during_fit_stays_valid_and_is_that_of_its_step() -> None:
     assert [int(step) for _, _, step in seen] == [1, 2, 3, 4, 5, 6]
     assert seen[0][0] is seen[0][1]  # one copy per step
     values = [np.asarray(before), *(np.asarray(value) for value, _, _ in seen)]
-    assert all((a != b).any() for a, b in zip(values, values[1:], strict=False))
+    assert all((a != b).any() for a, b in pairwise(values))
     np.testing.assert_array_equal(values[-1], kernel.numpy())
     assert all(np.isfinite(float(value)) for logs in logged for value in logs.values())
 
@@ -151,7 +152,9 @@ def test_freezing_between_fits_and_between_epochs_takes_effect() -> None:
         model.layers[1].trainable = epoch == 0
 
     seen = []
-    watcher = LambdaCallback(on_epoch_begin=freeze, on_epoch_end=lambda epoch, logs: seen.append(first.numpy()))
+    watcher = LambdaCallback(
+        on_epoch_begin=freeze, on_epoch_end=lambda epoch, logs: seen.append(first.numpy())
+    )
     model.fit(X, Y, epochs=3, verbose=0, callbacks=[watcher])
     assert (seen[0] != values[0]).any()
     np.testing.assert_array_equal(seen[1], seen[0])

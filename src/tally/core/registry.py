@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,7 +27,8 @@ _AT_THE_TOP = frozenset(("Initializer", "Layer", "Loss", "Metric", "Optimizer"))
 """Base classes that files name `keras.Layer`, not `keras.layers.Layer`."""
 _registered: dict[str, Any] = {}
 """`package>name` -> a user's class or function."""
-_custom: ContextVar[dict[str, Any] | None] = ContextVar("custom objects", default=None)
+_custom: ContextVar[Mapping[str, Any] | None] = ContextVar("custom objects", default=None)
+_remembered: ContextVar[dict[str, Any] | None] = ContextVar("what was serialized to be copied", default=None)
 _deserializers: dict[str, Callable[[dict[str, Any]], Any]] = {}
 """Class names with a form of their own in a file (`__numpy__`, `__lambda__`, ...) -> how to read them."""
 
@@ -67,7 +69,12 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON-able values."""
-        return {name: serialize(value) for name, value in self._arguments.items()}
+        return self._serialized_arguments()
+
+    def _serialized_arguments(self) -> dict[str, Any]:
+        """A user's class may take a function as it is, so only this library's own classes get names of functions."""
+        by_name = _family(type(self)) is not None
+        return {name: serialize(value, by_name=by_name) for name, value in self._arguments.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -182,6 +189,8 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
     if identifier is None:
         return none
     if isinstance(identifier, dict):
+        if "class_name" not in identifier:
+            raise ArgumentError(f"A dict that describes one of tally.{family} has a class_name; this one has none.")
         return deserialize({**identifier, "module": identifier.get("module") or f"keras.{family}"})
     if inspect.isclass(identifier):
         return identifier()
@@ -206,8 +215,12 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
     return found() if inspect.isclass(found) else found
 
 
-def serialize(value: Any) -> Any:
+def serialize(value: Any, *, by_name: bool = True) -> Any:
     """Turn any argument of a layer into values that JSON can hold, in the form Keras writes.
+
+    Args:
+        value: An argument.
+        by_name: Whether a function of this library becomes its mere name, as arguments such as `activation` take it.
 
     Raises:
         SavingError: The value has no such form.
@@ -215,11 +228,11 @@ def serialize(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, set, frozenset)):
-        return [serialize(item) for item in value]
+        return [serialize(item, by_name=by_name) for item in value]
     if isinstance(value, tuple):
-        return tuple(serialize(item) for item in value)
+        return tuple(serialize(item, by_name=by_name) for item in value)
     if isinstance(value, dict):
-        return {name: serialize(item) for name, item in value.items()}
+        return {name: serialize(item, by_name=by_name) for name, item in value.items()}
     if isinstance(value, (np.generic,)):
         return value.item()
     if isinstance(value, np.dtype) or (inspect.isclass(value) and issubclass(value, np.generic)):
@@ -239,7 +252,7 @@ def serialize(value: Any) -> Any:
             "config": {"start": value.start, "stop": value.stop, "step": value.step},
         }
     if inspect.isfunction(value) or inspect.isbuiltin(value) or inspect.isclass(value):
-        return _serialize_function(value)
+        return _serialize_function(value, by_name)
     if hasattr(value, "get_config"):
         return serialize_object(value)
     raise SavingError(
@@ -254,10 +267,32 @@ def _keras_module(cls: type) -> str:
     return getattr(cls, "keras_module", None) or f"keras.{_family(cls)}"
 
 
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Let what is serialized in the block be deserialized there, too: users' classes and functions need no registration."""
+    remembered: dict[str, Any] = {}
+    token = _remembered.set(remembered)
+    scope = _custom.set(ChainMap(remembered, _custom.get() or {}))
+    try:
+        yield
+    finally:
+        _custom.reset(scope)
+        _remembered.reset(token)
+
+
+def _remember(thing: Any, remembered: dict[str, Any]) -> str:
+    key = f"{thing.__name__}#{id(thing)}"
+    remembered[key] = thing
+    return key
+
+
 def serialize_object(thing: Any) -> dict[str, Any]:
     """The `{module, class_name, config, registered_name}` form of an object with `get_config`."""
     cls = type(thing)
     ours = _family(cls) is not None
+    remembered = _remembered.get()
+    if remembered is not None and not ours:
+        return {"module": None, "class_name": _remember(cls, remembered), "config": thing.get_config()}
     config = {
         "module": _keras_module(cls) if ours else None,
         "class_name": cls.__name__,
@@ -275,11 +310,17 @@ def serialize_object(thing: Any) -> dict[str, Any]:
     return config
 
 
-def _serialize_function(function: Any) -> Any:
+def _serialize_function(function: Any, by_name: bool) -> Any:
     """A function of this library is its name; another's is a reference that only custom objects can resolve."""
     family = _family(function)
     if family and function in _published.get(family, {}).values():
-        return function.__name__
+        name = function.__name__
+        reference = {"class_name": "function", "config": name, "module": "builtins", "registered_name": "function"}
+        return name if by_name else reference
+    remembered = _remembered.get()
+    if remembered is not None:
+        key = _remember(function, remembered)
+        return {"class_name": "function", "config": key, "module": None, "registered_name": key}
     if getattr(function, "__name__", "") == "<lambda>":
         return _serializers["lambda"](function)
     return {

@@ -80,8 +80,8 @@ def current_scope() -> tuple[str, ...]:
 class Loan:
     """The values of variables while a compiled loop owns them: one list, exchanged after every step.
 
-    A step gives the memory of the values it takes away (donation). So an array that anyone else may hold is copied before
-    it is lent, and whoever reads a variable meanwhile gets a copy that stays valid.
+    A step gives the memory of the values it takes away (donation). So an array that anyone else may hold is copied
+    before it is lent, and whoever reads a variable meanwhile gets a copy that stays valid.
 
     Args:
         variables: Those that are lent; they must hold values. One that is lent already is lent on, and returned there.

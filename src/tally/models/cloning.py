@@ -4,7 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tally.core.registry import deserialize, serialize_object
+from tally.core.layer import Layer
+from tally.core.registry import deserialize, remembering
+from tally.core.symbol import leaves, map_tree
+from tally.layers.basic import Input, InputLayer
+from tally.models.model import Functional, Model
+from tally.models.sequential import Sequential
 
 
 def clone_model(
@@ -16,31 +21,43 @@ def clone_model(
         model: A `Sequential`, functional or configurable subclassed model.
         input_tensors: Symbolic tensors to build the copy on instead of new inputs.
         clone_function: Makes a layer's copy; `layer.from_config(layer.get_config())` unless given.
-    """
-    from tally.models.model import Functional, Model
-    from tally.models.sequential import Sequential
 
-    if clone_function is None and input_tensors is None:
-        config = serialize_object(model)
-        return deserialize(
-            {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
-        )
+    Example:
+        >>> model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(2)])
+        >>> clone_model(model).count_params()
+        10
+
+    Source: `keras.models.clone_model`.
+    """
     copy = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
-    if isinstance(model, Sequential):
-        return Sequential([copy(layer) for layer in model._stack], name=model.name)
+    with remembering():
+        if isinstance(model, Sequential):
+            return _clone_stack(model, input_tensors, copy)
+        if isinstance(model, Functional) or input_tensors is not None or clone_function is not None:
+            return _clone_graph(model, input_tensors, copy)
+        return type(model).from_config(model.get_config())
+
+
+def _clone_stack(model: Sequential, input_tensors: Any, copy: Callable[[Any], Any]) -> Sequential:
+    entrances = [layer for layer in model._stack if isinstance(layer, InputLayer)]
+    given = [tensor for tensor in leaves(input_tensors) if tensor is not None] or [
+        InputLayer.from_config(layer.get_config()) for layer in entrances
+    ]
+    layers = [*given, *(copy(layer) for layer in model._stack if layer not in entrances)]
+    return Sequential(layers, trainable=model.trainable, name=model.name)
+
+
+def _clone_graph(model: Model, input_tensors: Any, copy: Callable[[Any], Any]) -> Any:
     graph = model._need_graph()
     copies: dict[int, Any] = {}
 
     def apply(node: Any, args: Any, kwargs: Any) -> Any:
         operation = node.operation
-        if not hasattr(operation, "get_config"):
+        if not isinstance(operation, Layer):
             return operation.function(*args, **kwargs)
         if id(operation) not in copies:
             copies[id(operation)] = copy(operation)
         return copies[id(operation)](*args, **kwargs)
-
-    from tally.core.symbol import leaves, map_tree
-    from tally.layers.basic import Input
 
     inputs = input_tensors
     if inputs is None:
@@ -53,5 +70,12 @@ def clone_model(
 
 
 def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> Any:
-    """Make a model from what `to_json` gave, with newly drawn weights."""
+    """Make a model from what `to_json` gave, with newly drawn weights.
+
+    Args:
+        text: The JSON.
+        custom_objects: Names -> your own classes and functions.
+
+    Source: `keras.models.model_from_json`.
+    """
     return deserialize(json.loads(text), custom_objects)

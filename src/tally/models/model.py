@@ -1,22 +1,16 @@
 """The model: a layer that trains, saves and gives account; as a graph from inputs to outputs, or as a subclass's `call`."""
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from tally.accounting.ledger import Ledger
-from tally.core import tracking
 from tally.core.errors import ArgumentError, DataError, ShapeError, nearest
 from tally.core.graph import Graph
 from tally.core.layer import Layer, describe
-from tally.core.naming import auto_name
-from tally.core.registry import deserialize, serialize, serialize_object, snake_case
-from tally.core.symbol import KerasTensor, Operation, leaves, map_tree
-from tally.core.variable import Variable, as_array
+from tally.core.registry import serialize_object, snake_case
+from tally.core.symbol import KerasTensor, leaves
+from tally.core.variable import as_array
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
 from tally.training.trainable import Trainable
@@ -364,7 +358,3 @@ class Functional(Model):
         if config.get("trainable") is False:
             model.trainable = False
         return model
-
-
-__all__ = ["Functional", "Model", "named_in_order"]
-_ = (auto_name, deserialize, serialize, Operation, map_tree, Variable, tracking, jax, np, warnings)

@@ -66,13 +66,13 @@ class Sequential(Model):
     def _push(self, layer: Any) -> None:
         if isinstance(layer, KerasTensor):
             layer = layer.node.operation
-        if callable(layer) and not isinstance(layer, Layer):
+        if callable(layer) and not isinstance(layer, (Layer, type)):
             from tally.layers.basic import Lambda
 
             layer = Lambda(layer)
         if not isinstance(layer, Layer):
             raise ArgumentError(
-                f"A Sequential model holds layers, but was given a {type(layer).__name__}.",
+                f"A Sequential model holds layers, but was given {_show(layer)}.",
                 where=f"'{self.name}' made at {self.made_at}",
                 do="pass a layer such as tally.layers.Dense(10), not its class or its output",
             )
@@ -198,3 +198,7 @@ class Sequential(Model):
         if config.get("trainable") is False:
             model.trainable = False
         return model
+
+
+def _show(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"

@@ -138,7 +138,15 @@ def _unharmed(path: Path) -> Iterator[None]:
     """Say in one kind of error that a file is cut off or overwritten, however its reader noticed."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:
         raise SavingError(f"{path} is damaged: {error}", do="copy or download it again") from error
 
 

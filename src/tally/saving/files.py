@@ -14,7 +14,7 @@ from tally.core.errors import SavingError
 
 MAX_TEXT = 256 * 2**20
 """Bytes that a configuration may have; the largest known ones take a few."""
-MAX_RATIO = 1000
+MAX_RATIO = 200
 """How many times its stored size a member of an archive may unpack to."""
 
 
@@ -84,7 +84,10 @@ def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
             continue
         target = (folder / member.removeprefix(f"{name}/")).resolve()
         if not target.is_relative_to(folder.resolve()):
-            raise SavingError(f"{archive.filename} holds '{member}', which leads out of its folder.", do="don't trust this file")
+            raise SavingError(
+                f"{archive.filename} holds '{member}', which leads out of its folder.",
+                do="don't trust this file",
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(read_member(archive, member))
 
@@ -117,9 +120,7 @@ def numbers_in(file: h5py.File, path: str, source: Any) -> dict[str, h5py.Datase
     for name, dataset in arrays.items():
         problem = _distrust(dataset)
         if problem:
-            raise SavingError(
-                f"The array '{path}/{name}' in {source} {problem}.", do="don't trust this file"
-            )
+            raise SavingError(f"The array '{path}/{name}' in {source} {problem}.", do="don't trust this file")
     return arrays
 
 

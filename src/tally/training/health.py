@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import jax
@@ -21,9 +22,8 @@ from tally.core.variable import Values, substitute
 class Interrupts:
     """Holds Ctrl-C back where values would be lost, and sees to it that it reaches the user.
 
-    A step gives the old values away, and the new ones have no owner until it is done: there it waits. An exception that is
-    raised in a callback of the garbage collector, of which JAX has one, is lost: it is raised again after the step.
-    Outside the main thread this changes nothing.
+    A step gives the old values away, and the new ones have no owner until it is done: there it waits, and also in what
+    the garbage collector calls, where an exception would be lost. Outside the main thread this changes nothing.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class Interrupts:
             self.release()
 
     def _take(self, number: int, frame: Any) -> None:
-        self._asked = (number, frame)
-        if not self.is_holding:
+        if self.is_holding or _is_collecting(frame):
+            self._asked = (number, frame)
+        else:
             self._previous(number, frame)
-            self._asked = None  # a handler of the user's own, which raises nothing
 
     def release(self) -> None:
         """Hold nothing back any more, and let come what was."""
@@ -67,8 +67,17 @@ class Interrupts:
             self.is_holding = False
 
 
+def _is_collecting(frame: FrameType | None) -> bool:
+    """Whether a finalizer, or the callback that JAX hooks into the garbage collector, is running."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Watch:
-    """Looks at the health record now and then, and late: reading it waits for the device, which old steps have left behind.
+    """Looks at the health record now and then, and late: reading a new one would wait for the device.
 
     Args:
         seconds: Look after this time,
@@ -164,8 +173,8 @@ def explain_bad_step(trainer: Any, batch: Any, *, step: int, epoch: int | None) 
     raise NonFiniteError(
         f"The loss became NaN or infinite at {when}: every layer's output is finite, so it is the loss itself.",
         where=of_model,
-        do="check that the loss fits the outputs (a logarithm of 0 or of a negative number?), or lower the learning rate; "
-        + _KEPT,
+        do="check that the loss fits the outputs (a logarithm of 0 or of a negative number?), or lower the learning "
+        f"rate; {_KEPT}",
     )
 
 

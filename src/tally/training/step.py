@@ -89,8 +89,8 @@ def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
     """The pure training step of a trainer.
 
     The step takes the values of `state.everything`, a health record `[steps made, first bad step or -1]`, a seed and a
-    batch, and gives the new values, the new record and the logs. Once the loss or a gradient is not finite, nothing changes
-    any more: the weights stay those of the last good step.
+    batch, and gives the new values, the new record and the logs. Once the loss or a gradient is not finite, nothing
+    changes any more: the weights stay those of the last good step.
     """
 
     def step(values: Arrays, health: jax.Array, seed: jax.Array, batch: Any) -> Any:

@@ -242,7 +242,7 @@ class Trainer:
         return state
 
     def compiled_steps(self, kind: str, state: State) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
-        """The step of a kind, and the one for several batches; compiled anew only when what they hold as fixed changes."""
+        """The step of a kind, and the one for several batches; made anew only when what they take as given changes."""
         if kind == "train" and not state.trainable:
             warn_nothing_to_train(self.model)
         flags = tuple(layer.trainable for layer in self.model._flatten_layers())
@@ -313,14 +313,16 @@ class Trainer:
             epochs: Number of the last epoch.
             verbose: 0 silent, 1 a progress bar, 2 one line per epoch, `"auto"` 1.
             callbacks: Objects of `tally.callbacks`.
-            validation_split: Fraction of the arrays, taken from their end before shuffling, to measure on after each epoch.
+            validation_split: Fraction of the arrays, taken from their end before shuffling, to measure on.
             validation_data: `(x, y)` or `(x, y, weight)`, or any source, to measure on after each epoch.
             shuffle: Whether arrays are shuffled before each epoch.
             class_weight: Class -> weight of its examples in the loss.
             sample_weight: Weight of each example in the loss.
             initial_epoch: Epoch to start from, when training goes on.
             steps_per_epoch: Steps that make an epoch; needed for endless generators.
-            validation_steps, validation_batch_size, validation_freq: The same for validation, and every how many epochs.
+            validation_steps: Steps that make a pass over the validation data.
+            validation_batch_size: Examples per step of validation; `batch_size` unless given.
+            validation_freq: Every how many epochs to measure, or a list of epochs counted from 1.
 
         Returns:
             A `History`, whose `history` maps each measure to its values by epoch.
@@ -331,7 +333,7 @@ class Trainer:
         """
         self._check_compiled("fit", needs_optimizer=True)
         with _users_frames():
-            loop.is_due(0, validation_freq)
+            loop.is_due(0, validation_freq)  # refuses what it doesn't understand before an epoch has passed
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = split_validation(
                     x, y, sample_weight, validation_split
@@ -361,7 +363,7 @@ class Trainer:
                     initial_epoch=initial_epoch,
                     validation_freq=validation_freq,
                 )
-        return told.history
+        return told.history or History()
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
     def evaluate(
