@@ -1,16 +1,24 @@
-"""What every test shares: the peer runs on JAX, compiled functions are kept between runs, and seeds are fixed."""
+"""What every test shares: the peer runs on JAX, compiling is cheap, and seeds are fixed."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+import pytest
+
+# Programs as small as these compile longer than they run: not optimised, they compile in a third of the time.
+# Only for the release whose flags these are, since a flag that XLA does not know ends the process.
+_CHEAP = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+_FLAGS = _CHEAP if version("jaxlib").startswith("0.10.") else ""
 _CACHE = Path(__file__).parent.parent / "build" / "jax-cache"
+
+# Read when JAX and Keras are imported, which the tests do.
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
-
-import pytest
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def __dir__() -> list[str]:
     return sorted([*_ROOMS, *_NAMES, "__version__"])
 
 
-__all__ = [  # noqa: RUF022 - rooms first, then names
+__all__ = [
     *_ROOMS,
     *_NAMES,
 ]

@@ -169,7 +169,7 @@ def test_forgetting_super_init_is_told_at_the_first_use():
 
 
 def test_an_unknown_argument_is_told_with_the_nearest_one():
-    with pytest.raises(TypeError, match="has no argument 'kernal_size'. Did you mean 'kernel_size'"):
+    with pytest.raises(TypeError, match=r"has no argument 'kernal_size'\. Did you mean 'kernel_size'"):
         layers.Conv2D(3, 3, kernal_size=3)
 
 
@@ -187,7 +187,7 @@ def test_a_variable_in_a_jax_function_is_told_how_to_be_passed():
 
 
 def test_an_unknown_name_is_told_with_the_nearest_one():
-    with pytest.raises(ValueError, match="'rleu' is not a known name in tally.activations. Did you mean"):
+    with pytest.raises(ValueError, match=r"'rleu' is not a known name in tally\.activations\. Did you mean"):
         layers.Dense(3, activation="rleu")
 
 

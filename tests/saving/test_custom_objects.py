@@ -98,7 +98,8 @@ def test_an_unknown_name_is_said_with_what_to_pass(tmp_path: Path) -> None:
     with pytest.raises(SavingError) as caught:
         tally.saving.load_model(tmp_path / "model.keras")
     assert str(caught.value) == (
-        "The configuration names 'twice' from saving.test_custom_objects, which is not known here. Did you mean 'dice'?\n"
+        "The configuration names 'twice' from saving.test_custom_objects, which is not known here. "
+        "Did you mean 'dice'?\n"
         "  do: pass custom_objects={'twice': ...}, or decorate it with @tally.saving.register_keras_serializable()"
     )
 

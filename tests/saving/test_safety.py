@@ -146,7 +146,7 @@ def test_no_module_is_imported_because_a_file_names_it(
 
 def test_a_class_of_this_library_is_not_found_under_a_foreign_module() -> None:
     config = {"module": "evil.layers", "class_name": "Dense", "config": {"units": 1}, "registered_name": None}
-    with pytest.raises(SavingError, match="names 'Dense' from evil.layers"):
+    with pytest.raises(SavingError, match=r"names 'Dense' from evil\.layers"):
         tally.saving.deserialize_keras_object(config)
 
 

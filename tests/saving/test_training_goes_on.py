@@ -66,7 +66,7 @@ def values(model: Any) -> list[np.ndarray]:
         (stack, scaled),
         pytest.param(stack, accumulating, marks=pytest.mark.slow),
         (short_floats, lambda lib: lib.optimizers.SGD(0.1)),
-        (subclass, lambda lib: "adam"),
+        (subclass, lambda lib: lib.optimizers.SGD(0.1, momentum=0.9)),
     ],
 )
 @pytest.mark.parametrize(("writer", "reader"), [(keras, tally), (tally, keras)], ids=["read", "written"])

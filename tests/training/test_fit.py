@@ -363,3 +363,14 @@ def test_masked_steps_count_neither_in_the_loss_nor_in_metrics() -> None:
     ours.optimizer.learning_rate = 0.0  # Keras loses the mask on the way to the metrics of a training step
     in_fit = ours.fit(words, targets, verbose=0).history
     assert in_fit["mae"][0] == pytest.approx(ours.evaluate(words, targets, verbose=0)[1], rel=1e-5)
+
+
+def test_a_step_of_the_users_own_is_refused_rather_than_ignored():
+    class Own(tally.Model):
+        def train_step(self, data):
+            return {}
+
+    with pytest.raises(
+        ValueError, match="Own defines train_step, which fit, evaluate and predict don't call"
+    ):
+        Own().compile("sgd", "mse")

@@ -531,7 +531,8 @@ class Layer(Holder):
         """The constructor's arguments as JSON-able values, with name, dtype and trainable where it takes them."""
         unset = {name for name, default in _RARE.items() if self._arguments.get(name, default) is default}
         left_out = unset.union(self._held.legacy)
-        config = {name: serialize(value) for name, value in self._arguments.items() if name not in left_out}
+        arguments = self._serialized_arguments()
+        config = {name: value for name, value in arguments.items() if name not in left_out}
         accepted = accepted_arguments(type(self))
         now = {"name": self.name, "trainable": self.trainable, "dtype": serialize(self.dtype_policy)}
         config.update((k, v) for k, v in now.items() if accepted is None or k in accepted)

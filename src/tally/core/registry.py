@@ -190,7 +190,9 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
         return none
     if isinstance(identifier, dict):
         if "class_name" not in identifier:
-            raise ArgumentError(f"A dict that describes one of tally.{family} has a class_name; this one has none.")
+            raise ArgumentError(
+                f"A dict that describes one of tally.{family} has a class_name; this one has none."
+            )
         return deserialize({**identifier, "module": identifier.get("module") or f"keras.{family}"})
     if inspect.isclass(identifier):
         return identifier()
@@ -269,10 +271,10 @@ def _keras_module(cls: type) -> str:
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Let what is serialized in the block be deserialized there, too: users' classes and functions need no registration."""
+    """Let what is serialized in the block be deserialized there, too, without registration."""
     remembered: dict[str, Any] = {}
     token = _remembered.set(remembered)
-    scope = _custom.set(ChainMap(remembered, _custom.get() or {}))
+    scope = _custom.set(ChainMap(remembered, dict(_custom.get() or {})))
     try:
         yield
     finally:
@@ -315,7 +317,12 @@ def _serialize_function(function: Any, by_name: bool) -> Any:
     family = _family(function)
     if family and function in _published.get(family, {}).values():
         name = function.__name__
-        reference = {"class_name": "function", "config": name, "module": "builtins", "registered_name": "function"}
+        reference = {
+            "class_name": "function",
+            "config": name,
+            "module": "builtins",
+            "registered_name": "function",
+        }
         return name if by_name else reference
     remembered = _remembered.get()
     if remembered is not None:

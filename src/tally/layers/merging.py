@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tally.core.errors import ArgumentError, ShapeError
 from tally.core.layer import Layer
+from tally.ops.nn import normalize
 
 Shape = tuple[int | None, ...]
 
@@ -262,16 +263,12 @@ class Dot(_Merge):
                 "choose axes of equal size",
             )
         if self.normalize:
-            x, y = _unit(x, first), _unit(y, second)
+            x, y = normalize(x, first, epsilon=1e-7), normalize(y, second, epsilon=1e-7)
         product = jax.lax.dot_general(x, y, (((first,), (second,)), ((0,), (0,))))
         return product[:, None] if product.ndim == 1 else product
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """None: no axis of the result is time."""
-
-
-def _unit(x: jax.Array, axis: int) -> jax.Array:
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis, keepdims=True), 1e-14))
 
 
 def _functional(layer: type[_Merge]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from tally.initializers import TruncatedNormal
 from tally.layers.arguments import adopt, own
 from tally.layers.options import plan_weight, settle
 from tally.layers.wrapper import Wrapper
+from tally.ops.nn import normalize
 
 Shape = tuple[int | None, ...]
 _PLACES = {2: ("features",), 3: ("length", "channels"), 4: ("height", "width", "channels")}
@@ -484,14 +485,10 @@ class SpectralNormalization(Wrapper):
         matrix = kernel.reshape(-1, kernel.shape[-1])
         v = u
         for _ in range(self.power_iterations):
-            v = _unit(u @ matrix.T)
-            u = _unit(v @ matrix)
+            v = normalize(u @ matrix.T)
+            u = normalize(v @ matrix)
         u, v = jax.lax.stop_gradient((u, v))
         largest = (v @ matrix @ u.T)[0, 0]
         zero = jnp.all(kernel == 0)
         self.vector_u.assign(jnp.where(zero, self.vector_u.raw, u))
         self.kernel.assign(jnp.where(zero, kernel, kernel / jnp.where(zero, 1, largest)))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x)), smallest() ** 2))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from tally.core.dtype import epsilon
 from tally.losses.base import LossFunctionWrapper, _Optionless, mean_of, prepare
+from tally.ops.nn import normalize
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> jax.Array:
@@ -51,12 +52,8 @@ def log_cosh(y_true: Any, y_pred: Any) -> jax.Array:
 
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> jax.Array:
     """Minus the cosine of the angle: -1 in one direction, 0 at a right angle, 1 in opposite directions."""
-    y_true, y_pred = (_unit(x, axis) for x in prepare(y_true, y_pred, "cosine_similarity"))
+    y_true, y_pred = (normalize(x, axis) for x in prepare(y_true, y_pred, "cosine_similarity"))
     return -jnp.sum(y_true * y_pred, axis=axis)
-
-
-def _unit(x: jax.Array, axis: int) -> jax.Array:
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=axis, keepdims=True), epsilon() ** 2))
 
 
 class MeanSquaredError(_Optionless):

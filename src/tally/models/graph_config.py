@@ -119,7 +119,7 @@ def graph_from_config(
             made[name, number] = leaves(outputs)
         if len(blocked) == len(waiting):
             raise SavingError(
-                f"The stored model's layers can't be connected: '{blocked[0][0]}' waits for a tensor that is never made."
+                f"The stored layers can't be connected: '{blocked[0][0]}' waits for a tensor that is never made."
             )
         waiting = blocked
 

@@ -1,4 +1,4 @@
-"""The model: a layer that trains, saves and gives account; as a graph from inputs to outputs, or as a subclass's `call`."""
+"""The model: a layer that trains, saves and gives account; a graph from inputs to outputs, or a subclass's `call`."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -120,10 +120,8 @@ class Model(Trainable, Layer):
 
     def _need_graph(self) -> Graph:
         if self._graph is None:
-            raise AttributeError(
-                f"'{self.name}' is not a graph of symbolic tensors{'' if self.built else ' and is not built yet'}, so it has no "
-                "fixed inputs and outputs."
-            )
+            reason = "is not a graph of symbolic tensors" if self.built else "is not built yet"
+            raise AttributeError(f"'{self.name}' {reason}, so it has no fixed inputs and outputs.")
         return self._graph
 
     @property
@@ -193,7 +191,8 @@ class Model(Trainable, Layer):
             missing = [key for key in keys if key not in inputs]
             if missing:
                 raise DataError(
-                    f"Model '{self.name}' takes the inputs {', '.join(map(str, keys))}, but '{missing[0]}' was not given.",
+                    f"Model '{self.name}' takes the inputs {', '.join(map(str, keys))}, "
+                    f"but '{missing[0]}' was not given.",
                     where=f"given: {', '.join(map(str, inputs))}",
                 )
             return (
@@ -204,7 +203,8 @@ class Model(Trainable, Layer):
         given = leaves(inputs)
         if len(given) != len(graph.inputs):
             raise DataError(
-                f"Model '{self.name}' takes {len(graph.inputs)} inputs ({', '.join(names)}), but was given {len(given)}.",
+                f"Model '{self.name}' takes {len(graph.inputs)} inputs ({', '.join(names)}), "
+                f"but was given {len(given)}.",
                 where=f"made at {self.made_at}",
             )
         return given

@@ -16,8 +16,8 @@ class Sequential(Model):
     """A stack of layers, each fed by the one before.
 
     Args:
-        layers: The layers, from input to output. With an `Input` first (or `input_shape=` on the first layer) the weights
-            are planned at once; without, at the first call or `build(input_shape)`.
+        layers: The layers, from input to output. With an `Input` first (or `input_shape=` on the first layer) the
+            weights are planned at once; without, at the first call or `build(input_shape)`.
         trainable: Whether the weights may be changed by training.
         name: Name.
 

@@ -23,6 +23,11 @@ from tally.saving.weights import places, read_weights, write_weights
 _KERAS_VERSION = "3.12.0"
 """The version of the file format that is written."""
 _WEIGHTS = "model.weights.h5"
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError),
+    *(UnicodeDecodeError, json.JSONDecodeError),
+)
+"""What the readers of archives, HDF5 and JSON raise for a file that was cut off or overwritten."""
 
 
 def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
@@ -138,15 +143,7 @@ def _unharmed(path: Path) -> Iterator[None]:
     """Say in one kind of error that a file is cut off or overwritten, however its reader noticed."""
     try:
         yield
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        RuntimeError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-    ) as error:
+    except _DAMAGES as error:
         raise SavingError(f"{path} is damaged: {error}", do="copy or download it again") from error
 
 

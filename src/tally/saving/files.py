@@ -115,7 +115,7 @@ def numbers_in(file: h5py.File, path: str, source: Any) -> dict[str, h5py.Datase
         SavingError: One is a link, lies in another file, holds no numbers, or claims far more than is stored.
     """
     group = find_group(file, path, source)
-    found = {str(name): _step(group, name, source) for name in group or ()}
+    found = {} if group is None else {str(name): _step(group, str(name), source) for name in group}
     arrays = {name: thing for name, thing in found.items() if isinstance(thing, h5py.Dataset)}
     for name, dataset in arrays.items():
         problem = _distrust(dataset)

@@ -1,7 +1,8 @@
-"""Python lambdas in configurations: written as Keras writes them, read only when the reader says the file is trusted."""
+"""Python lambdas in configurations: written as Keras writes them, read only when the file is said to be trusted."""
 
 import base64
 import marshal
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -69,9 +70,10 @@ def _names_for_code() -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from tally import backend, layers, ops
+    import tally
 
-    return {"ops": ops, "K": backend, "np": np, "jnp": jnp, "layers": layers, "__builtins__": __builtins__}
+    known = {"tally": tally, "keras": tally, "layers": tally.layers, "ops": tally.ops, "K": tally.backend}
+    return {**known, "np": np, "jnp": jnp, "math": math, "__builtins__": __builtins__}
 
 
 define_form("lambda", write=write_lambda)

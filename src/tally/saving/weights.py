@@ -60,7 +60,7 @@ def places(model: Any) -> Iterator[tuple[str, Any]]:
 
 def _held(thing: Any) -> Iterator[tuple[str, Any]]:
     """Attributes that may hold layers: a graph's layers first, then by name, private names last."""
-    attributes = dict(thing._attributes() if isinstance(thing, Layer) else vars(thing))
+    attributes: dict[str, Any] = {**(thing._attributes() if hasattr(thing, "_attributes") else vars(thing))}
     attributes.update((name, getattr(thing, name, None)) for name in _properties(type(thing)))
     if hasattr(thing, "file_layers"):  # a model
         attributes["optimizer"] = thing.optimizer

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tally.callbacks import CallbackList, TerminateOnNaN
@@ -15,7 +14,7 @@ from tally.core.random import next_key
 from tally.core.variable import Loan, stored
 from tally.training.data import DataSource, prefetch
 from tally.training.health import Interrupts, Watch, explain_bad_step
-from tally.training.step import stack
+from tally.training.step import Plan, stack
 
 _IN_FLIGHT = 8
 """Outputs of `predict` that stay on the device at a time."""
@@ -32,24 +31,28 @@ class Training:
 
     def __init__(self, trainer: Any, interrupts: Interrupts, *, forgives: bool = False) -> None:
         self.trainer, self.interrupts, self.forgives = trainer, interrupts, forgives
-        self.seed = jnp.uint32(next_key().integer())
-        self.health = jnp.array([0, -1], "int32")
+        self.seed = np.uint32(next_key().integer())
+        self.health: Any = np.array([0, -1], "int32")
         self.watch = Watch()
         self.loan: Loan | None = None
-        self._steps: Any = None
+        self._plan: Any = None
 
-    def begin(self) -> None:
-        """Borrow the variables, in the roles they have now, and find the step compiled for them."""
-        state = self.trainer.make_state(optimizer=True)
-        steps = self.trainer.compiled_steps("train", state)
-        if steps is not self._steps:
+    def begin(self, batch: Any = None) -> Plan:
+        """Borrow the variables, in the roles they have now, for the step compiled for them.
+
+        Args:
+            batch: What to build from if something is not built yet.
+        """
+        plan = self.trainer.plan("train", batch)
+        if plan is not self._plan:
             self.close()
             with self.interrupts.held():
-                self._steps, self.loan = steps, Loan(state.everything)
+                self._plan, self.loan = plan, Loan(plan.state.everything)
+        return plan
 
     def step(self, batches: list[Any]) -> dict[str, Any]:
         """Run the compiled step on each batch, or once on all that one execution takes."""
-        one, many = self._steps
+        one, many = self._plan.one, self._plan.many
         if many is not None and len(batches) == self.trainer.steps_per_execution and _are_alike(batches):
             return self._run(many, stack(batches))
         for batch in batches[:-1]:
@@ -109,7 +112,7 @@ class Training:
         if self.loan is not None:
             with self.interrupts.held():
                 self.loan.settle()
-                self.loan = self._steps = None
+                self.loan = self._plan = None
 
 
 def _grouped(source: DataSource, size: int) -> Iterator[list[Any]]:
@@ -189,9 +192,10 @@ def is_due(epoch: int, frequency: int | list[int]) -> bool:
 def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any) -> dict[str, Any]:
     """Measure loss and metrics over a source; nothing of training changes."""
     callbacks.on_test_begin()
-    trainer.reset_metrics()
-    state = trainer.make_state(optimizer=False)
-    step, _ = trainer.compiled_steps("test", state)
+    plan = trainer.plan("test")
+    for metric in plan.metrics:
+        metric.reset_state()
+    state, step = plan.state, plan.one
     values, logs = stored(state.model), {}
     loan = Loan(state.measures)
     try:
@@ -216,8 +220,8 @@ def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any
 def predict(trainer: Any, source: DataSource, callbacks: CallbackList) -> Any:
     """The outputs for all batches of a source, joined; None when there was no batch."""
     callbacks.on_predict_begin()
-    state = trainer.make_state(optimizer=False, metrics=False)
-    step, _ = trainer.compiled_steps("predict", state)
+    plan = trainer.plan("predict")
+    state, step = plan.state, plan.one
     values, seed = stored(state.model), np.uint32(next_key().integer())
     made: list[Any] = []
     waiting: deque[Any] = deque()

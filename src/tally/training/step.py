@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tally.core import masks
-from tally.core.layer import training_phase
+from tally.core.layer import Layer, training_phase
 from tally.core.random import step_key
 from tally.core.symbol import leaves, map_tree
 from tally.core.variable import Values, Variable, substitute
+from tally.metrics import Metric
 from tally.optimizers import LossScaleOptimizer
 
 Arrays = list[jax.Array]
@@ -51,6 +53,27 @@ class State:
     def identity(self) -> Any:
         """What a compiled step depends on: which variables play which role."""
         return tuple(map(tuple, (self.trainable, self.fixed, self.slots, self.measures)))
+
+
+@dataclass
+class Plan:
+    """A step that is ready to run.
+
+    Attributes:
+        state: The variables by role.
+        one: The compiled step.
+        many: The compiled function of several steps, where one execution takes several batches.
+        metrics: What is reset before an epoch.
+        layers: The model's layers when the plan was made.
+        signature: What it was made from; when that changes, so must the plan.
+    """
+
+    state: State
+    one: Callable[..., Any]
+    many: Callable[..., Any] | None
+    metrics: list[Metric]
+    layers: list[Layer]
+    signature: Any = None
 
 
 def _standing_for(variables: list[Variable], values: Arrays) -> Values:

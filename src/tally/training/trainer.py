@@ -21,7 +21,7 @@ from tally.training import loop
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names
-from tally.training.step import DONATED, MAKERS, State, forward, several
+from tally.training.step import DONATED, MAKERS, Plan, State, forward, several
 
 
 class Trainer:
@@ -42,6 +42,7 @@ class Trainer:
         self._part_trackers: dict[str, Mean] = {}
         self._parts: dict[str, Any] = {}
         self._functions: dict[Any, Any] = {}
+        self._plans: dict[str, Plan] = {}
 
     # -- compile -------------------------------------------------------------------------------------------------------
     def compile(
@@ -75,6 +76,7 @@ class Trainer:
         if not isinstance(steps_per_execution, (int, np.integer)) or steps_per_execution < 1:
             raise ArgumentError(f"steps_per_execution is {steps_per_execution!r}.", do="pass 1 or more")
         check_names(loss, metrics, weighted_metrics)
+        self._refuse_own_steps()
         given = optimizer_room.get(optimizer)
         if auto_scale_loss and self.model.dtype_policy.name == "mixed_float16" and given is not None:
             is_scaled = isinstance(given, optimizer_room.LossScaleOptimizer)
@@ -86,7 +88,7 @@ class Trainer:
         self._part_trackers = {}
         self.steps_per_execution = int(steps_per_execution)
         self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
-        self._functions, self.compiled = {}, True
+        self._functions, self._plans, self.compiled = {}, {}, True
         self._arguments = {
             "optimizer": given,
             "loss": loss,
@@ -97,6 +99,17 @@ class Trainer:
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
         }
+
+    def _refuse_own_steps(self) -> None:
+        """Say at once that a step of the user's own would never run, rather than train with another."""
+        for name in ("train_step", "test_step", "predict_step"):
+            if hasattr(type(self.model), name):
+                raise ArgumentError(
+                    f"{type(self.model).__name__} defines {name}, which fit, evaluate and predict don't call.",
+                    where=f"model '{self.model.name}' made at {self.model.made_at}",
+                    do="override compute_loss or compute_metrics; for another kind of step write the loop yourself with "
+                    "model.stateless_call, jax.grad and optimizer.stateless_apply",
+                )
 
     def get_config(self) -> dict[str, Any] | None:
         """The arguments of `compile` as JSON-able values."""
@@ -192,6 +205,7 @@ class Trainer:
     # -- getting ready -------------------------------------------------------------------------------------------------
     def _prepare(self, source: DataSource, *, objective: bool = True) -> None:
         """Build from the first batch what is not built yet: layers, losses, metrics."""
+        self._plans = {}
         is_built = all(layer.built for layer in self.model._flatten_layers())
         if not is_built or (objective and not self._metrics.built):
             self._build_for(source.peek(), objective=objective)
@@ -223,26 +237,54 @@ class Trainer:
         self._metrics.build(y, y_pred, self._losses)
         self.model.compute_metrics(x, y, y_pred, weight)
 
-    def make_state(self, *, optimizer: bool, metrics: bool = True) -> State:
+    def plan(self, kind: str, batch: Any = None) -> Plan:
+        """The step of a kind, `"train"`, `"test"` or `"predict"`, ready to run; made anew only when that is needed.
+
+        Args:
+            kind: Which step.
+            batch: What to build from if something is not built yet.
+        """
+        kept = self._plans.get(kind)
+        if kept is None or kept.signature != self._signature(kind, kept):
+            if batch is not None:
+                self._build_for(batch, objective=kind != "predict")
+            state = self._make_state(kind)
+            one, many = self._compiled_steps(kind, state)
+            metrics = self.model.metrics if kind != "predict" else []
+            kept = Plan(state, one, many, metrics, self.model._flatten_layers())
+            kept.signature = self._signature(kind, kept)
+            self._plans[kind] = kept
+        return kept
+
+    def _signature(self, kind: str, plan: Plan) -> Any:
+        """What a plan depends on, as far as it can be told without looking through the whole model."""
+        constants = (self.optimizer, self.optimizer._constants()) if kind == "train" else None
+        layers = [(layer.trainable, layer.built, len(vars(layer))) for layer in plan.layers]
+        roles = [variable.trainable for variable in plan.state.model]
+        return constants, self.is_jitted, self.steps_per_execution, layers, roles
+
+    def _make_state(self, kind: str) -> State:
         """The model's variables by role, as things stand now, all with values."""
         model = self.model
         trainable = model.trainable_variables
         roles: dict[Variable, None] = dict.fromkeys(trainable)
         fixed = _others(model.variables, roles)
         slots: list[Variable] = []
-        if optimizer and trainable:
+        if kind == "train" and trainable:
             if not self.optimizer.built:
                 self.optimizer.build(trainable)
             slots = _others(self.optimizer.variables, roles)
         measures: list[Variable] = []
-        if metrics:
+        if kind != "predict":
             measures = _others((v for metric in model.metrics for v in metric.variables), roles)
         state = State(trainable, fixed, slots, measures)
         materialize(state.everything)
         return state
 
-    def compiled_steps(self, kind: str, state: State) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
-        """The step of a kind, and the one for several batches; made anew only when what they take as given changes."""
+    def _compiled_steps(
+        self, kind: str, state: State
+    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+        """The step, and the one for several batches; made anew only when what they take as given changes."""
         if kind == "train" and not state.trainable:
             warn_nothing_to_train(self.model)
         flags = tuple(layer.trainable for layer in self.model._flatten_layers())
@@ -338,31 +380,17 @@ class Trainer:
                 (x, y, sample_weight), validation_data = split_validation(
                     x, y, sample_weight, validation_split
                 )
-            source = adapt(
-                x,
-                y,
-                sample_weight,
-                batch_size=batch_size,
-                steps_per_epoch=steps_per_epoch,
-                shuffle=shuffle,
-                class_weight=class_weight,
-            )
+            cut = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "shuffle": shuffle}
+            source = adapt(x, y, sample_weight, class_weight=class_weight, **cut)
             validation = None
             if validation_data is not None:
-                parts = _unpacked(validation_data)
                 size = validation_batch_size or batch_size
+                parts = _unpacked(validation_data)
                 validation = adapt(*parts, batch_size=size, steps_per_epoch=validation_steps)
             self._prepare(source)
             with self._telling(callbacks, source, verbose=verbose, epochs=epochs, history=True) as told:
-                loop.train(
-                    self,
-                    source,
-                    validation,
-                    told,
-                    epochs=epochs,
-                    initial_epoch=initial_epoch,
-                    validation_freq=validation_freq,
-                )
+                when = {"epochs": epochs, "initial_epoch": initial_epoch, "validation_freq": validation_freq}
+                loop.train(self, source, validation, told, **when)
         return told.history or History()
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
@@ -388,13 +416,7 @@ class Trainer:
             self._prepare(source)
             with self._telling(callbacks, source, verbose=verbose) as told:
                 logs = loop.test(self, source, told, seed=np.uint32(next_key().integer()))
-        return logs if return_dict else self._as_list(logs)
-
-    def _as_list(self, logs: dict[str, float]) -> Any:
-        """Values in the order of `metrics`, then the rest by name; a single one by itself."""
-        first = dict.fromkeys(metric.name for metric in self.model.metrics if metric.name in logs)
-        ordered = [logs[name] for name in (*first, *(name for name in sorted(logs) if name not in first))]
-        return ordered[0] if len(ordered) == 1 else ordered
+        return logs if return_dict else _as_list(logs, self.model.metrics)
 
     def predict(
         self,
@@ -431,18 +453,18 @@ class Trainer:
         self._check_compiled("train_on_batch", needs_optimizer=True)
         with _users_frames(), Interrupts() as interrupts:
             batch = adapt(x, y, sample_weight, batch_size=_ALL, class_weight=class_weight).peek()
-            self._build_for(batch)
-            self.reset_metrics()
             training = loop.Training(self, interrupts)
             try:
-                training.begin()
+                plan = training.begin(batch)
+                for metric in plan.metrics:
+                    metric.reset_state()
                 logs = training.step([batch])
                 training.watch.note([batch], training.health)
                 training.check()
             finally:
                 training.close()
         logs = as_numbers(jax.device_get(logs))
-        return logs if return_dict else self._as_list(logs)
+        return logs if return_dict else _as_list(logs, plan.metrics)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -451,15 +473,15 @@ class Trainer:
         self._check_compiled("test_on_batch")
         with _users_frames():
             source = adapt(x, y, sample_weight, batch_size=_ALL)
-            self._build_for(source.peek())
+            plan = self.plan("test", source.peek())
             logs = loop.test(self, source, CallbackList([]), seed=np.uint32(next_key().integer()))
-        return logs if return_dict else self._as_list(logs)
+        return logs if return_dict else _as_list(logs, plan.metrics)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch, as NumPy arrays."""
         with _users_frames():
             source = adapt(x, batch_size=_ALL)
-            self._build_for(source.peek(), objective=False)
+            self.plan("predict", source.peek())
             return loop.predict(self, source, CallbackList([]))
 
 
@@ -486,6 +508,13 @@ def _users_frames() -> Iterator[None]:
         yield
     except Exception as error:
         raise cut_trace(error)  # noqa: B904 - the same error
+
+
+def _as_list(logs: dict[str, float], metrics: list[Metric]) -> Any:
+    """Values in the order of the metrics, then the rest by name; a single one by itself."""
+    first = dict.fromkeys(metric.name for metric in metrics if metric.name in logs)
+    ordered = [logs[name] for name in (*first, *(name for name in sorted(logs) if name not in first))]
+    return ordered[0] if len(ordered) == 1 else ordered
 
 
 def _others(variables: Any, taken: dict[Variable, None]) -> list[Variable]:
