@@ -77,7 +77,8 @@ class Case:
         """The layer and its peer, built on the inputs and given equal weights."""
         ours, peer = self.make(tally), self.make(keras)
         ours(self.nest(self.arrays), **self.keywords)
-        peer(self.symbols(keras), **self.keywords)  # builds it, and compiles nothing
+        symbols = [keras.KerasTensor(array.shape, array.dtype.name) for array in self.arrays]
+        peer(self.nest(symbols), **self.keywords)  # builds it, and compiles nothing
         chance = np.random.default_rng(2)
         weights = [
             chance.uniform(0.1, 1.0, v.shape).astype(v.dtype) for v in peer.weights if "seed" not in v.path

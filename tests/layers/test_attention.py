@@ -150,4 +150,4 @@ def test_keys_and_values_of_different_lengths_are_refused() -> None:
 
 def test_heads_that_can_not_be_shared_out_are_refused() -> None:
     with pytest.raises(ArgumentError, match="can't share 3 heads of keys among 4"):
-        tally.layers.GroupedQueryAttention(3, 4, 3)
+        tally.layers.GroupQueryAttention(3, 4, 3)

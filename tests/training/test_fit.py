@@ -374,3 +374,40 @@ def test_a_step_of_the_users_own_is_refused_rather_than_ignored():
         ValueError, match="Own defines train_step, which fit, evaluate and predict don't call"
     ):
         Own().compile("sgd", "mse")
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [([2, 3, 4] * 2, "give the model 5 outputs"), ([1, 2, 3] * 2, "number the classes from 0: labels - 1")],
+)
+def test_class_numbers_out_of_range_are_told_before_the_first_step(labels, advice):
+    model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=advice):
+        model.fit(np.ones((6, 4)), np.array(labels), verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_metrics_in_the_place_of_loss_weights_are_told_at_compile():
+    model = tally.Sequential([tally.layers.Dense(1)])
+    with pytest.raises(ValueError, match="loss_weights holds 'accuracy', which is no number"):
+        model.compile("adam", "mse", ["accuracy"])
+
+
+def test_a_missing_flatten_is_named():
+    model = tally.Sequential(
+        [tally.Input((6, 6, 1)), tally.layers.Conv2D(2, 3), tally.layers.Dense(3, "softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="takes class numbers of shape") as caught:
+        model.fit(np.ones((2, 6, 6, 1)), np.zeros(2), verbose=0)
+    assert any("put Flatten() or GlobalAveragePooling2D()" in note for note in caught.value.__notes__)
+
+
+def test_the_trace_of_an_error_in_fit_shows_the_users_lines_alone():
+    model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(1)])
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="was given") as caught:
+        model.fit(np.ones((2, 5)), np.ones((2, 1)), verbose=0)
+    assert len(caught.traceback) <= 2

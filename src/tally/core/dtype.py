@@ -84,9 +84,9 @@ def image_data_format() -> str:
     return str(_state["data_format"])
 
 
-def set_image_data_format(value: str) -> None:
+def set_image_data_format(data_format: str) -> None:
     """Set the default place of the channel axis."""
-    _state["data_format"] = standardize_data_format(value)
+    _state["data_format"] = standardize_data_format(data_format)
 
 
 def standardize_data_format(value: str | None) -> str:

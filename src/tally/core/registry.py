@@ -157,17 +157,16 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
     return None
 
 
-def get_registered_name(thing: Any) -> str:
+def get_registered_name(obj: Any) -> str:
     """The name a class or function is stored under."""
-    return (
-        vars(thing).get("_registered_name", thing.__name__) if hasattr(thing, "__dict__") else thing.__name__
-    )
+    own = vars(obj) if hasattr(obj, "__dict__") else {}
+    return own.get("_registered_name", obj.__name__)
 
 
 @contextmanager
-def custom_object_scope(objects: Mapping[str, Any]) -> Iterator[None]:
+def custom_object_scope(custom_objects: Mapping[str, Any]) -> Iterator[None]:
     """Let names in configurations mean these classes and functions while the block runs."""
-    token = _custom.set({**(_custom.get() or {}), **objects})
+    token = _custom.set({**(_custom.get() or {}), **custom_objects})
     try:
         yield
     finally:

@@ -9,7 +9,6 @@ from tally.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Sof
 from tally.layers.attention import (
     AdditiveAttention,
     Attention,
-    GroupedQueryAttention,
     GroupQueryAttention,
     MultiHeadAttention,
 )
@@ -203,7 +202,6 @@ __all__ = [
     "GlobalMaxPooling3D",
     "GroupNormalization",
     "GroupQueryAttention",
-    "GroupedQueryAttention",
     "Identity",
     "Input",
     "InputLayer",

@@ -191,13 +191,14 @@ def align(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y_true, y_pred
 
 
-def prepare(y_true: Any, y_pred: Any, who: str) -> tuple[jax.Array, jax.Array]:
+def prepare(y_true: Any, y_pred: Any, who: str, *, exact: bool = False) -> tuple[jax.Array, jax.Array]:
     """Labels and predictions as floating arrays of one dtype and of shapes that go together.
 
     Args:
         y_true: Labels of the predictions' shape; a last axis of size 1 may be missing on either side, and an axis of
             size 1 stands for any size.
         y_pred: Predictions.
+        exact: Whether no axis may stand for another size.
         who: The function they were given to, for the error.
 
     Raises:
@@ -209,9 +210,10 @@ def prepare(y_true: Any, y_pred: Any, who: str) -> tuple[jax.Array, jax.Array]:
         y_pred = y_pred.astype(floatx())
     y_true, y_pred = align(as_array(y_true, y_pred.dtype), y_pred)
     same_rank = y_true.ndim == y_pred.ndim
-    if y_true.ndim and not (
-        same_rank and all(a == b or 1 in (a, b) for a, b in zip(y_true.shape, y_pred.shape, strict=True))
-    ):
+    fits = same_rank and all(
+        a == b or (not exact and 1 in (a, b)) for a, b in zip(y_true.shape, y_pred.shape, strict=True)
+    )
+    if y_true.ndim and not fits:
         raise ShapeError(
             f"{who} takes labels of the predictions' shape {y_pred.shape}, but was given labels of shape "
             f"{y_true.shape}.",

@@ -39,7 +39,7 @@ def binary_crossentropy(
         label_smoothing: How far labels are drawn to 0.5: 0 not at all, 1 entirely.
         axis: The axis the mean is taken over.
     """
-    y_true, y_pred = prepare(y_true, y_pred, "binary_crossentropy")
+    y_true, y_pred = prepare(y_true, y_pred, "binary_crossentropy", exact=True)
     if_yes, if_no, _ = _binary_terms(y_pred, from_logits)
     y_true = _smooth(y_true, label_smoothing, 2)
     return jnp.mean(y_true * if_yes + (1 - y_true) * if_no, axis=axis)
@@ -67,7 +67,7 @@ def binary_focal_crossentropy(
         label_smoothing: How far labels are drawn to 0.5.
         axis: The axis the mean is taken over.
     """
-    y_true, y_pred = prepare(y_true, y_pred, "binary_focal_crossentropy")
+    y_true, y_pred = prepare(y_true, y_pred, "binary_focal_crossentropy", exact=True)
     if_yes, if_no, yes = _binary_terms(y_pred, from_logits)
     y_true = _smooth(y_true, label_smoothing, 2)
     right = y_true * yes + (1 - y_true) * (1 - yes)

@@ -69,13 +69,13 @@ def _clone_graph(model: Model, input_tensors: Any, copy: Callable[[Any], Any]) -
     return (Functional if type(model) is Functional else Model)(inputs, outputs, name=model.name)
 
 
-def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> Any:
+def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = None) -> Any:
     """Make a model from what `to_json` gave, with newly drawn weights.
 
     Args:
-        text: The JSON.
+        json_string: The JSON.
         custom_objects: Names -> your own classes and functions.
 
     Source: `keras.models.model_from_json`.
     """
-    return deserialize(json.loads(text), custom_objects)
+    return deserialize(json.loads(json_string), custom_objects)

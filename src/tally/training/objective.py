@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tally import losses as loss_room
 from tally import metrics as metric_room
 from tally.core.dtype import floatx
 from tally.core.errors import ArgumentError, DataError
 from tally.core.symbol import leaves
+from tally.losses.probabilistic import check_class_numbers
 
 _BY_SHAPE = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
@@ -111,9 +113,16 @@ class Losses:
 
     def __init__(self, loss: Any, weights: Any) -> None:
         self.loss, self.weights = loss, weights
+        for factor in leaves(weights):
+            if not isinstance(factor, (int, float, np.number, type(None))):
+                raise ArgumentError(
+                    f"loss_weights holds {factor!r}, which is no number.",
+                    do="pass a number per output; metrics are passed by name: metrics=[...]",
+                )
         self.output_names: list[str] = []
         self.functions: list[Callable[..., Any] | None] = []
         self.factors: list[float | None] = []
+        self.classes: list[int] = []
 
     def build(self, y: Any, y_pred: Any, names: Sequence[str] | None) -> None:
         """Find each output's loss; shapes of the first batch decide what `"crossentropy"` means."""
@@ -121,10 +130,26 @@ class Losses:
         given = spread(self.loss, self.output_names, "loss")
         self.factors = spread(self.weights, self.output_names, "loss_weights")
         targets = match_targets(y, self.output_names, given)
+        self.classes = [output.shape[-1] if output.ndim else 1 for output in leaves(y_pred)]
         self.functions = [
             None if one is None else _as_loss(one, target, output)
             for one, target, output in zip(given, targets, leaves(y_pred), strict=True)
         ]
+
+    def check_labels(self, y: Any) -> None:
+        """Look at all class numbers before training: inside a compiled step one out of range would pass unseen.
+
+        Raises:
+            ArgumentError: A class number is negative, or not below the number of classes.
+        """
+        if y is None or not self.functions:
+            return
+        targets = match_targets(y, self.output_names, self.functions)
+        for function, target, classes in zip(self.functions, targets, self.classes, strict=True):
+            if isinstance(function, loss_room.LossFunctionWrapper) and isinstance(target, np.ndarray):
+                is_sparse = function.fn is loss_room.sparse_categorical_crossentropy
+                if is_sparse and function.options.get("ignore_class") is None and target.dtype.kind in "iuf":
+                    check_class_numbers(target, classes)
 
     @property
     def part_names(self) -> list[str]:
@@ -153,12 +178,22 @@ class Losses:
             try:
                 value = jnp.mean(function(target, output, sample_weight=weight)).astype(floatx())
             except Exception as error:
-                error.add_note(f"in the loss of output '{name}'")
+                error.add_note(f"in the loss of output '{name}'{_still_a_map(target, output)}")
                 raise
             parts[f"{name}_loss"] = value
             value = value if factor is None else value * factor
             total = value if total is None else total + value
         return (jnp.zeros(()) if total is None else total), (parts if len(parts) > 1 else {})
+
+
+def _still_a_map(target: Any, output: Any) -> str:
+    """A word on outputs that kept the height and width of an image where the targets have none."""
+    if jnp.ndim(output) < 4 or jnp.ndim(target) > 2:
+        return ""
+    return (
+        f", whose shape {tuple(output.shape)} is still a feature map: put Flatten() or GlobalAveragePooling2D() "
+        "before the last Dense layer"
+    )
 
 
 def _as_loss(identifier: Any, target: Any, output: Any) -> Callable[..., Any]:

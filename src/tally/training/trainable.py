@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from tally.core.errors import cut_trace
 from tally.metrics import Metric
 from tally.training.trainer import Trainer
 
@@ -16,7 +17,10 @@ def _forwarded(method: Callable[Concatenate[Trainer, _P], _R]) -> Callable[Conca
 
     @functools.wraps(method)
     def run(self: Any, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return method(self._trainer, *args, **kwargs)
+        try:
+            return method(self._trainer, *args, **kwargs)
+        except Exception as error:
+            raise cut_trace(error)  # noqa: B904 - the same error, with the user's own frames alone
 
     return run
 

@@ -11,7 +11,7 @@ from tally import optimizers as optimizer_room
 from tally.callbacks import Callback, CallbackList, History
 from tally.callbacks.base import as_numbers
 from tally.core import tracking
-from tally.core.errors import ArgumentError, DataError, UnbuiltError, cut_trace
+from tally.core.errors import ArgumentError, DataError, UnbuiltError
 from tally.core.random import next_key
 from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor, leaves, map_tree
@@ -107,8 +107,8 @@ class Trainer:
                 raise ArgumentError(
                     f"{type(self.model).__name__} defines {name}, which fit, evaluate and predict don't call.",
                     where=f"model '{self.model.name}' made at {self.model.made_at}",
-                    do="override compute_loss or compute_metrics; for another kind of step write the loop yourself with "
-                    "model.stateless_call, jax.grad and optimizer.stateless_apply",
+                    do="override compute_loss or compute_metrics; for another kind of step write the loop yourself "
+                    "with model.stateless_call, jax.grad and optimizer.stateless_apply",
                 )
 
     def get_config(self) -> dict[str, Any] | None:
@@ -374,23 +374,21 @@ class Trainer:
             NonFiniteError: A loss became NaN or infinite; the weights stay those of the last good step.
         """
         self._check_compiled("fit", needs_optimizer=True)
-        with _users_frames():
-            loop.is_due(0, validation_freq)  # refuses what it doesn't understand before an epoch has passed
-            if validation_split and validation_data is None:
-                (x, y, sample_weight), validation_data = split_validation(
-                    x, y, sample_weight, validation_split
-                )
-            cut = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "shuffle": shuffle}
-            source = adapt(x, y, sample_weight, class_weight=class_weight, **cut)
-            validation = None
-            if validation_data is not None:
-                size = validation_batch_size or batch_size
-                parts = _unpacked(validation_data)
-                validation = adapt(*parts, batch_size=size, steps_per_epoch=validation_steps)
-            self._prepare(source)
-            with self._telling(callbacks, source, verbose=verbose, epochs=epochs, history=True) as told:
-                when = {"epochs": epochs, "initial_epoch": initial_epoch, "validation_freq": validation_freq}
-                loop.train(self, source, validation, told, **when)
+        loop.is_due(0, validation_freq)  # refuses what it doesn't understand before an epoch has passed
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split)
+        cut = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "shuffle": shuffle}
+        source = adapt(x, y, sample_weight, class_weight=class_weight, **cut)
+        validation = None
+        if validation_data is not None:
+            size = validation_batch_size or batch_size
+            parts = _unpacked(validation_data)
+            validation = adapt(*parts, batch_size=size, steps_per_epoch=validation_steps)
+        self._prepare(source)
+        self._losses.check_labels(y)
+        with self._telling(callbacks, source, verbose=verbose, epochs=epochs, history=True) as told:
+            when = {"epochs": epochs, "initial_epoch": initial_epoch, "validation_freq": validation_freq}
+            loop.train(self, source, validation, told, **when)
         return told.history or History()
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
@@ -411,11 +409,10 @@ class Trainer:
             The loss, or a list `[loss, metric, ...]`, or with `return_dict` a dict by name.
         """
         self._check_compiled("evaluate")
-        with _users_frames():
-            source = adapt(x, y, sample_weight, batch_size=batch_size, steps_per_epoch=steps)
-            self._prepare(source)
-            with self._telling(callbacks, source, verbose=verbose) as told:
-                logs = loop.test(self, source, told, seed=np.uint32(next_key().integer()))
+        source = adapt(x, y, sample_weight, batch_size=batch_size, steps_per_epoch=steps)
+        self._prepare(source)
+        with self._telling(callbacks, source, verbose=verbose) as told:
+            logs = loop.test(self, source, told, seed=np.uint32(next_key().integer()))
         return logs if return_dict else _as_list(logs, self.model.metrics)
 
     def predict(
@@ -431,14 +428,13 @@ class Trainer:
         Returns:
             NumPy arrays in the structure of the model's outputs.
         """
-        with _users_frames():
-            source = adapt(x, batch_size=batch_size, steps_per_epoch=steps)
-            self._prepare(source, objective=False)
-            with self._telling(callbacks, source, verbose=verbose) as told:
-                made = loop.predict(self, source, told)
-            if made is None:
-                raise DataError("There is no data to predict on.", do="check that the source gives a batch")
-            return made
+        source = adapt(x, batch_size=batch_size, steps_per_epoch=steps)
+        self._prepare(source, objective=False)
+        with self._telling(callbacks, source, verbose=verbose) as told:
+            made = loop.predict(self, source, told)
+        if made is None:
+            raise DataError("There is no data to predict on.", do="check that the source gives a batch")
+        return made
 
     # -- single batches ------------------------------------------------------------------------------------------------
     def train_on_batch(
@@ -451,7 +447,7 @@ class Trainer:
     ) -> Any:
         """One training step on one batch; returns the loss, or `[loss, metric, ...]`, or a dict."""
         self._check_compiled("train_on_batch", needs_optimizer=True)
-        with _users_frames(), Interrupts() as interrupts:
+        with Interrupts() as interrupts:
             batch = adapt(x, y, sample_weight, batch_size=_ALL, class_weight=class_weight).peek()
             training = loop.Training(self, interrupts)
             try:
@@ -471,18 +467,16 @@ class Trainer:
     ) -> Any:
         """Loss and metrics on one batch, as in `train_on_batch`, without changing the model."""
         self._check_compiled("test_on_batch")
-        with _users_frames():
-            source = adapt(x, y, sample_weight, batch_size=_ALL)
-            plan = self.plan("test", source.peek())
-            logs = loop.test(self, source, CallbackList([]), seed=np.uint32(next_key().integer()))
+        source = adapt(x, y, sample_weight, batch_size=_ALL)
+        plan = self.plan("test", source.peek())
+        logs = loop.test(self, source, CallbackList([]), seed=np.uint32(next_key().integer()))
         return logs if return_dict else _as_list(logs, plan.metrics)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch, as NumPy arrays."""
-        with _users_frames():
-            source = adapt(x, batch_size=_ALL)
-            self.plan("predict", source.peek())
-            return loop.predict(self, source, CallbackList([]))
+        source = adapt(x, batch_size=_ALL)
+        self.plan("predict", source.peek())
+        return loop.predict(self, source, CallbackList([]))
 
 
 _ALL = 2**62
@@ -499,15 +493,6 @@ _COMPILE_ARGUMENTS = frozenset(
         "jit_compile",
     )
 )
-
-
-@contextmanager
-def _users_frames() -> Iterator[None]:
-    """Leave only the user's own lines in the traceback of an error that passes."""
-    try:
-        yield
-    except Exception as error:
-        raise cut_trace(error)  # noqa: B904 - the same error
 
 
 def _as_list(logs: dict[str, float], metrics: list[Metric]) -> Any:
