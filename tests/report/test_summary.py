@@ -183,6 +183,11 @@ def test_too_few_positions_are_refused() -> None:
         summarise(mnist(), positions=(0.5, 1.0))
 
 
+def test_positions_written_for_keras_leave_room_for_the_columns_keras_has_not() -> None:
+    shown = text(transfer(), positions=(40, 70, 90))
+    assert re.search(r"Param #\s+Frozen", shown)
+
+
 def test_columns_can_be_chosen() -> None:
     shown = text(transfer(), columns=("layer", "dtype", "bytes"))
     assert re.search(r"^dense \(Dense\)\s+bfloat16\s+660.00 B$", shown, re.M)

@@ -262,6 +262,10 @@ def _needed(table: Table) -> int:
     return sum(sizes) + sum(column.gap for column in table.columns[1:])
 
 
+_FURTHER = 16
+"""Width of a column that `positions` says nothing of."""
+
+
 def _ends(
     positions: Sequence[float] | None, names: Sequence[str], line_length: int | None
 ) -> list[int] | None:
@@ -271,12 +275,15 @@ def _ends(
         )
     if positions is None:
         return None
-    if len(positions) < len(names):
+    if len(positions) < min(len(names), 3):
         raise ValueError(
             f"positions gives {len(positions)} ends for {len(names)} columns: {', '.join(names)}."
         )
     scale = (line_length or terminal_width()) if positions[-1] <= 1 else 1
-    return [int(scale * position) for position in positions]
+    ends = [int(scale * position) for position in positions]
+    while len(ends) < len(names):  # written for Keras's columns, which are fewer
+        ends.append(ends[-1] + _FURTHER)
+    return ends
 
 
 def _totals(ledger: Ledger) -> Table:
