@@ -53,7 +53,8 @@ def test_a_packed_batch_unpacks_to_itself(batch: tuple[int, ...]) -> None:
 
 
 def test_what_lives_elsewhere_is_found_here() -> None:
-    from tally.training import data, progress
+    from tally.callbacks import progress
+    from tally.training import data
 
     assert utils.PyDataset is utils.Sequence is data.PyDataset
     assert utils.Progbar is progress.Progbar

@@ -33,9 +33,9 @@ from tally.core.registry import (
 from tally.core.symbol import KerasTensor
 
 if TYPE_CHECKING:
+    from tally.callbacks.progress import Progbar
     from tally.training.data import PyDataset
     from tally.training.data import PyDataset as Sequence
-    from tally.training.progress import Progbar
 
 __all__ = [
     "CustomObjectScope",
@@ -63,7 +63,7 @@ CustomObjectScope = custom_object_scope
 _ELSEWHERE = {
     "PyDataset": ("tally.training.data", "PyDataset"),
     "Sequence": ("tally.training.data", "PyDataset"),
-    "Progbar": ("tally.training.progress", "Progbar"),
+    "Progbar": ("tally.callbacks.progress", "Progbar"),
 }
 """What Keras users look for here but rooms above this one define."""
 

@@ -136,7 +136,7 @@ class CallbackList(Callback):
         if add_history and not any(isinstance(callback, History) for callback in self.callbacks):
             self.callbacks.append(History())
         if add_progbar:
-            from tally.callbacks import ProgbarLogger
+            from tally.callbacks.progress import ProgbarLogger
 
             if not any(isinstance(callback, ProgbarLogger) for callback in self.callbacks):
                 self.callbacks.append(ProgbarLogger())

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tally.callbacks import Callback
-from tally.callbacks.base import Logs, as_numbers
+from tally.callbacks.base import Callback, Logs, as_numbers
 from tally.core.errors import ArgumentError
 
 _BAR = 20

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tally.callbacks import CallbackList
-from tally.core.errors import ArgumentError
-from tally.training import progress
-from tally.training.progress import (
+from tally.callbacks import CallbackList, progress
+from tally.callbacks.progress import (
     LiveDisplay,
     Pace,
     Progbar,
@@ -19,6 +17,7 @@ from tally.training.progress import (
     format_time,
     format_value,
 )
+from tally.core.errors import ArgumentError
 
 
 @pytest.fixture
