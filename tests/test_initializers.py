@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -213,16 +212,6 @@ def test_a_seed_generator_moves_on_with_each_weight() -> None:
     assert not np.array_equal(first, second)
 
 
-@pytest.fixture
-def optimised() -> Iterator[None]:
-    """Compiled as users' programs are: what is not optimised is rounded otherwise alone than in company."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def assert_equal_alone_and_in_company(variants: list, shapes: list[tuple[int, ...]], dtype: str) -> None:
     def plan() -> list[Variable]:
         set_random_seed(11)
@@ -237,7 +226,6 @@ def assert_equal_alone_and_in_company(variants: list, shapes: list[tuple[int, ..
         np.testing.assert_array_equal(ours.numpy(), other.numpy(), err_msg=repr(ours.initializer))
 
 
-@pytest.mark.usefixtures("optimised")
 def test_a_weight_drawn_alone_equals_one_drawn_in_company_bit_for_bit() -> None:
     chosen = [initializers.GlorotUniform(), initializers.RandomNormal(0.3, 0.7), initializers.Orthogonal(1.3)]
     assert_equal_alone_and_in_company(
@@ -246,7 +234,6 @@ def test_a_weight_drawn_alone_equals_one_drawn_in_company_bit_for_bit() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_initializer_draws_the_same_bits_alone_and_in_company(dtype: str) -> None:
     assert_equal_alone_and_in_company(VARIANTS, [(7, 5), (5, 19)], dtype)
