@@ -114,7 +114,4 @@ def __dir__() -> list[str]:
     return sorted([*_ROOMS, *_NAMES, "__version__"])
 
 
-__all__ = [
-    *_ROOMS,
-    *_NAMES,
-]
+__all__ = [*_ROOMS, *_NAMES]  # pyright: ignore[reportUnsupportedDunderAll] - they stand above, in TYPE_CHECKING
