@@ -150,3 +150,12 @@ def test_an_argument_that_has_no_stored_form_is_refused_with_advice() -> None:
 def test_a_dict_without_a_class_names_nothing() -> None:
     with pytest.raises(ValueError, match="has a class_name; this one has none"):
         layers.Dense(1, activation={"value": 1})
+
+
+def test_the_model_class_reads_a_graphs_configuration():
+    inputs = tally.Input((4,))
+    model = tally.Model(inputs, layers.Dense(2)(layers.Dense(3, "relu")(inputs)))
+    again = tally.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    x = np.linspace(-1, 1, 8, dtype="float32").reshape(2, 4)
+    np.testing.assert_array_equal(again(x), model(x))

@@ -8,7 +8,7 @@ from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, DataError, ShapeError, nearest
 from tally.core.graph import Graph
 from tally.core.layer import Layer, describe
-from tally.core.registry import serialize_object, snake_case
+from tally.core.registry import custom_object_scope, serialize_object, snake_case
 from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import as_array
 from tally.models.graph_config import graph_from_config, graph_to_config
@@ -305,6 +305,14 @@ class Model(Trainable, Layer):
         """Read the weights from a `.weights.h5` or `.keras` file."""
         load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
+        """Make a model from what `get_config` gave: a graph's layers and connections, or a subclass's arguments."""
+        if cls is Model and "input_layers" in config:
+            return Functional.from_config(config, custom_objects)
+        with custom_object_scope(custom_objects or {}):
+            return super().from_config(config)
+
     def to_json(self, **kwargs: Any) -> str:
         """The model's configuration as JSON."""
         return json.dumps(serialize_object(self), **kwargs)
@@ -349,9 +357,7 @@ class Functional(Model):
         return graph_to_config(self._need_graph(), name=self.name, trainable=self.trainable)
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "Functional":
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
         """Make the layers and connect them again."""
         inputs, outputs = graph_from_config(config, custom_objects)
         model = cls(inputs, outputs, name=config.get("name"))
