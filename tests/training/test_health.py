@@ -307,3 +307,11 @@ def test_errors_show_only_the_users_frames() -> None:
     with pytest.raises(DataError) as raised:
         small().fit(X, Y[:3], verbose=0)
     assert all("site-packages" not in str(entry.path) for entry in raised.traceback[1:])
+
+
+def test_a_token_outside_an_embeddings_table_is_named() -> None:
+    model = tally.Sequential([tally.layers.Embedding(10, 2), tally.layers.Flatten(), tally.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(NonFiniteError, match="was given a number outside its 10 tokens") as caught:
+        model.fit(np.array([[1, 2], [3, 49]]), np.zeros((2, 1)), verbose=0)
+    assert "feed numbers from 0 to 9" in str(caught.value)

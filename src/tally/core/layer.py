@@ -26,7 +26,6 @@ from tally.core.arguments import (
 from tally.core.calling import Call, building, current_call, in_call, noted, numbers, once, training_phase
 from tally.core.dtype import DTypePolicy, get_policy, is_floating
 from tally.core.errors import (
-    ArgumentError,
     UnbuiltError,
     cut_trace,
     nearest,
@@ -537,10 +536,6 @@ class Layer(Holder):
         now = {"name": self.name, "trainable": self.trainable, "dtype": serialize(self.dtype_policy)}
         config.update((k, v) for k, v in now.items() if accepted is None or k in accepted)
         return config
-
-    def quantize(self, *_: Any, **__: Any) -> None:
-        """Not offered for this layer."""
-        raise ArgumentError(f"{type(self).__name__} '{self.name}' has no quantised form.")
 
     @property
     def input(self) -> Any:

@@ -114,7 +114,6 @@ class SeedGenerator(Configured):
         self.name = name or "seed_generator"
         start = next_key().integer() if seed is None else int(seed)
         self.seed = seed
-        self._initial_seed = start
         self.state: Variable = Variable(
             np.array([start % 2**32, 0], dtype="uint32"),
             dtype="uint32",

@@ -17,6 +17,7 @@ from tally.core.errors import NonFiniteError
 from tally.core.layer import Layer, training_phase
 from tally.core.symbol import leaves
 from tally.core.variable import Values, substitute
+from tally.layers import Embedding
 
 
 class Interrupts:
@@ -196,6 +197,11 @@ def _blame_layer(layer: Layer, output: Any, when: str) -> NoReturn:
         what = "overflowed float16"
         advice = (
             "float16 holds nothing above 65,504: use dtype='mixed_bfloat16', or scale the layer's input down"
+        )
+    elif isinstance(layer, Embedding) and not any(_is_bad(v.raw) for v in layer.weights):
+        what = f"was given a number outside its {layer.input_dim:,} tokens"
+        advice = (
+            f"feed numbers from 0 to {layer.input_dim - 1:,}, or make input_dim the largest number plus one"
         )
     else:
         what = "gave NaN or infinite values"
