@@ -50,7 +50,7 @@ _NAMES = {
     "Variable": "tally.core.variable",
     "DTypePolicy": "tally.core.dtype",
     "account": "tally.models.ledger",
-    "explain": "tally.models.views",
+    "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
 }
 
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from tally.metrics import Metric
     from tally.models import Functional, Model, Sequential
     from tally.models.ledger import account
-    from tally.models.views import explain
+    from tally.models.verbs.explain import explain
     from tally.optimizers import Optimizer
     from tally.regularizers import Regularizer
 

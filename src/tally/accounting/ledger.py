@@ -129,6 +129,8 @@ class Owner:
         notes: Sentences for the reader.
         constants: Fixed numbers that act as weights: what they are, how many, their value (None
             where they differ), whether they are stored.
+        multiply_adds: For one example, without biases and without the layers inside; None where it wasn't
+            found by following a call (see `tally.accounting.work`).
 
     Example:
         >>> Owner(path="flatten", type="Flatten", status="no weights").name
@@ -149,6 +151,7 @@ class Owner:
     inputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     constants: tuple[tuple[str, int, Any, bool], ...] = ()
+    multiply_adds: int | None = None
 
     def __post_init__(self) -> None:
         """Take the last part of the path where no name is given."""

@@ -8,7 +8,7 @@ import numpy as np
 
 import tally
 from tally import layers
-from tally.models.views import show
+from tally.models.verbs.show import show
 from tally.report.document import Column, Document, Note, Part, Table, Text, Title
 
 GOAL = 0.97

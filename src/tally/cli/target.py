@@ -1,4 +1,4 @@
-"""What a command is about: a `.keras` file, or a model or layer that a module or a script makes."""
+"""What a command is about: a file, or a model or layer that a module or a script makes."""
 
 import importlib
 import importlib.util
@@ -12,23 +12,12 @@ from typing import Any
 from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, nearest
 
-FORMS = "a .keras file, module:name, or script.py:name"
+FORMS = "a .keras file, a ledger as .json, module:name, or script.py:name"
 
 
 def read(target: str) -> Ledger:
-    """The ledger of what a target names.
-
-    What a script prints while it runs goes to standard error, so that the command's own output can be piped.
-
-    Args:
-        target: A `.keras` file; or `module:name` or `script.py:name` of a model, a layer, a ledger, or a function
-            without arguments that returns one.
-
-    Raises:
-        ArgumentError: The target has another form, or names something else.
-    """
-    with redirect_stdout(sys.stderr):
-        thing = _load_file(target) if _is_file(target) else _load_name(target)
+    """The ledger of what a target names; see `load`."""
+    thing = load(target)
     if isinstance(thing, Ledger):
         return thing
     from tally.models.ledger import account
@@ -36,14 +25,32 @@ def read(target: str) -> Ledger:
     return account(thing)
 
 
+def load(target: str) -> Any:
+    """The model, layer or ledger that a target names.
+
+    What a script prints while it runs goes to standard error, so that the command's own output can be piped.
+
+    Args:
+        target: A `.keras` file or a ledger as `.json`; or `module:name` or `script.py:name` of a model, a layer, a
+            ledger, or a function without arguments that returns one.
+
+    Raises:
+        ArgumentError: The target has another form, or names something else.
+    """
+    with redirect_stdout(sys.stderr):
+        return _load_file(target) if _is_file(target) else _load_name(target)
+
+
 def _is_file(target: str) -> bool:
-    return target.endswith(".keras") or (Path(target).is_file() and not target.endswith(".py"))
+    return target.endswith((".keras", ".json")) or (Path(target).is_file() and not target.endswith(".py"))
 
 
 def _load_file(target: str) -> Any:
-    from tally.saving import load_model
+    if target.endswith(".json") and Path(target).is_file():
+        return Ledger.from_json(Path(target).read_text(encoding="utf-8"))  # without waiting for JAX
+    from tally.models.verbs.subject import opened
 
-    return load_model(target, compile=False)  # losses and metrics don't enter the account
+    return opened(target)
 
 
 def _load_name(target: str) -> Any:

@@ -20,13 +20,22 @@ numbers = itertools.count()
 
 
 class Call:
-    """What is known while the outermost layer runs: the phase, and which layers were called on the way."""
+    """What is known while the outermost layer runs: the phase, and which layers were called on the way.
 
-    def __init__(self, training: bool | None) -> None:
+    Args:
+        training: The phase; None leaves it to each layer.
+        label: What a layer's equations are named after in a trace; its name unless given.
+    """
+
+    def __init__(self, training: bool | None, label: "Callable[[Layer], str] | None" = None) -> None:
         self.training = training
+        self.label = label or (lambda layer: layer.name.replace("/", "_"))
         self.started = next(numbers)
         self.layers: dict[Layer, None] = {}
+        self.enter: Callable[[Layer, tuple[Any, ...], dict[str, Any], bool | None], None] | None = None
+        """Told of each call before it runs: the layer, its arguments, and the phase its caller fixed."""
         self.watch: Callable[[Layer, Any], None] | None = None
+        """Told of each call after it ran: the layer and its outputs."""
 
 
 current_call: ContextVar[Call | None] = ContextVar("call", default=None)

@@ -408,12 +408,14 @@ class Layer(Holder):
             held.last_call = map_tree(as_spec, (args, kwargs))
             if current_values() is None and not is_traced(args):
                 self.materialize()
+        if call.enter is not None:
+            call.enter(self, args, kwargs, explicit)
         saved, call.training = call.training, phase
         token = current_call.set(call) if outer is None else None
         try:
             with (
                 name_scope(self.name),
-                jax.named_scope(self.name.replace("/", "_")),
+                jax.named_scope(call.label(self)),
                 autocast(self.compute_dtype if self.autocast else None),
                 noted(self, lambda: f"called with {show_call(args, kwargs)}"),
             ):

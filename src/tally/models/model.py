@@ -265,7 +265,7 @@ class Model(Trainable, Layer):
             show_trainable: Whether to show a column that says which layers learn.
             layer_range: Names of the first and last layer to show.
         """
-        from tally.models.views import show_summary
+        from tally.models.verbs.summary import show_summary
 
         show_summary(
             self,

@@ -1,0 +1,1 @@
+"""What a person asks of a model, one file each: the account analysed, then drawn."""
