@@ -1,5 +1,6 @@
 """A finding: one fact about a model that makes a number other than it looks, traced to the line that caused it."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -19,8 +20,14 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "T101": Kind("untracked-weights-in-call", "error", "Arrays drawn or made in a call act as weights."),
+    "T102": Kind(
+        "untracked-array-attribute", "error", "A plain array kept as an attribute acts as a weight."
+    ),
     "T103": Kind("untracked-variable-in-closure", "error", "A variable that no layer owns is used."),
     "T104": Kind("untracked-layer-in-closure", "error", "A function has captured a layer that it uses."),
+    "T105": Kind(
+        "untracked-layer-in-container", "error", "A layer is in a container that tracking can't see into."
+    ),
     "T106": Kind("untracked-layer-in-object", "error", "A layer is held by an ordinary object."),
     "T107": Kind("recreated-every-call", "error", "A layer or variable is made anew in each call."),
     "T108": Kind("fixed-constant", "note", "Fixed numbers act as weights."),
@@ -36,9 +43,15 @@ KINDS: dict[str, Kind] = {
     "T305": Kind("shared", "note", "Weights are used several times and counted once."),
     "T401": Kind("frozen", "note", "Weights are switched off."),
     "T402": Kind("frozen-after-compile", "error", "trainable was changed after compile and is not taken up."),
+    "T403": Kind(
+        "freeze-conflict", "warning", "Switches of a layer and of what is inside contradict each other."
+    ),
     "T404": Kind("non-trainable-state", "note", "State that no gradient ever changes."),
     "T405": Kind("mode-fixed-by-hand", "warning", "The phase of a layer is fixed by hand."),
     "T501": Kind("loss-mismatch", "error", "The loss and the last activation or the labels don't fit."),
+    "T502": Kind(
+        "scale-of-signal", "warning", "Values die, saturate, explode, vanish or overflow on a batch."
+    ),
     "T503": Kind("optimizer-state-counted", "note", "What an optimizer keeps beside the parameters."),
     "T601": Kind("missing-flatten", "warning", "A Dense meets a feature map instead of a vector."),
     "T602": Kind("axis-misread", "warning", "Two axes look exchanged."),
@@ -99,7 +112,7 @@ class Untracked:
         name: What the user's code calls it.
         shape: Its sizes.
         dtype: Type of an element.
-        origin: `file.py:12` of the user's line that makes it, if known.
+        origin: `file.py:12`, or with the column `file.py:12:8`, of the user's line that makes it, if known.
         what: What happens, in a sentence.
         fix: What to write instead.
     """
@@ -113,3 +126,8 @@ class Untracked:
     what: str
     fix: str
     severity: Severity = "error"
+
+    @property
+    def line(self) -> str | None:
+        """Its origin without the column."""
+        return None if self.origin is None else re.sub(r"(:\d+):\d+$", r"\1", self.origin)

@@ -89,10 +89,20 @@ def instead(kind: str) -> str | None:
         >>> instead("MaxPooling2D")
         'takes the largest value in each window'
     """
-    name = kind.rstrip("123D") if kind[-2:-1].isdigit() else kind
+    name = stem(kind)
     if name in _INSTEAD:
         return _INSTEAD[name]
     return _INSTEAD["Random"] if name.startswith("Random") else None
+
+
+def stem(kind: str) -> str:
+    """Return the name of a class without its rank, one name for a family.
+
+    Example:
+        >>> stem("MaxPooling2D"), stem("ReLU")
+        ('MaxPooling', 'ReLU')
+    """
+    return kind.rstrip("123D") if kind[-2:-1].isdigit() else kind
 
 
 def inside(kind: str) -> str | None:

@@ -37,6 +37,17 @@ def default_training(cls: type["Layer"]) -> bool | None:
     return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
 
+def name_training(
+    cls: type["Layer"], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give a phase that was passed by position its name."""
+    if len(args) > 1 and isinstance(args[-1], bool):
+        names = list(call_parameters(cls))
+        if len(names) >= len(args) and names[len(args) - 1] == "training":
+            return args[:-1], {**kwargs, "training": args[-1]}
+    return args, kwargs
+
+
 def to_arrays(
     layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -1,22 +1,18 @@
 """What surrounds a layer's build and call: the phase, the names, and the notes on errors that pass through."""
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from tally.core.errors import TallyError, raised_at
+from tally.core.holding import current_call, numbers
 from tally.core.variable import current_scope, name_scope
 
 if TYPE_CHECKING:
     from tally.core.layer import Layer
-
-numbers = itertools.count()
-"""Layers and calls, in the order they were made."""
 
 
 class Call:
@@ -24,21 +20,20 @@ class Call:
 
     Args:
         training: The phase; None leaves it to each layer.
-        label: What a layer's equations are named after in a trace; its name unless given.
+        label: What the equations of a layer or of a graph's op are named after in a trace; its name unless given.
     """
 
-    def __init__(self, training: bool | None, label: "Callable[[Layer], str] | None" = None) -> None:
+    def __init__(self, training: bool | None, label: Callable[[Any], str] | None = None) -> None:
         self.training = training
         self.label = label or (lambda layer: layer.name.replace("/", "_"))
         self.started = next(numbers)
         self.layers: dict[Layer, None] = {}
         self.enter: Callable[[Layer, tuple[Any, ...], dict[str, Any], bool | None], None] | None = None
         """Told of each call before it runs: the layer, its arguments, and the phase its caller fixed."""
+        self.stand_in: Callable[[Layer, tuple[Any, ...], dict[str, Any]], Any] | None = None
+        """Asked for outputs to take in place of a call; None runs it."""
         self.watch: Callable[[Layer, Any], None] | None = None
         """Told of each call after it ran: the layer and its outputs."""
-
-
-current_call: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 @contextmanager
@@ -89,7 +84,7 @@ def building(layer: "Layer", shapes: tuple[Any, ...], named: dict[str, Any]) -> 
             yield
     finally:
         held.building = False
-    held.built = True
+    held.built, held.built_number = True, next(numbers)
     if held.initial_weights is not None:
         given, held.initial_weights = held.initial_weights, None
         layer.set_weights(given)

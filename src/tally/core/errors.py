@@ -16,10 +16,11 @@ class TallyError(Exception):
         what: One sentence: what happened and in which layer.
         where: The places involved, for instance `made at train.py:12; called with float32[32,28,28,5]`.
         do: What to write or change instead.
+        code: The code of the finding that it is, such as `"T603"`.
     """
 
-    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
-        self.what, self.where, self.do = what, where, do
+    def __init__(self, what: str, *, where: str = "", do: str = "", code: str | None = None) -> None:
+        self.what, self.where, self.do, self.code = what, where, do, code
         lines = [what, where and f"  where: {where}", do and f"  do: {do}"]
         super().__init__("\n".join(line for line in lines if line))
 

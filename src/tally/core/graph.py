@@ -31,6 +31,8 @@ class Graph:
                         do="start from tally.Input(shape=...) and call layers on it",
                     )
         self.nodes, visits = _order(self.inputs, self.outputs)
+        for node in self.nodes:
+            node.mark.is_used = True
         self.operations = _by_depth(self.nodes, visits, self.inputs)
 
     @property

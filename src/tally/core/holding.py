@@ -1,19 +1,105 @@
 """What a layer holds: the layers and variables in its attributes, whether they learn, and their values."""
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tally.core import tracking
 from tally.core.dtype import DTypePolicy, get_policy
-from tally.core.errors import ShapeError, TallyError, UnbuiltError, users_line
+from tally.core.errors import ShapeError, TallyError, UnbuiltError, is_users, users_line
 from tally.core.random import SeedGenerator
 from tally.core.registry import Configured
 from tally.core.variable import Variable, materialize
 
 if TYPE_CHECKING:
     from tally.core.layer import Layer
+
+
+numbers = itertools.count()
+"""Layers, calls and switches, in the order they came about."""
+
+current_call: ContextVar[Any] = ContextVar("call", default=None)
+"""What is known while the outermost layer runs; None outside calls."""
+
+
+_memory: ContextVar[dict[Any, Any] | None] = ContextVar("what layers hold", default=None)
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Look only once at what each layer holds while the block runs, which must not change that."""
+    token = _memory.set({})
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def _remembered(what: Any, find: Callable[[], Any]) -> Any:
+    memory = _memory.get()
+    if memory is None:
+        return find()
+    if what not in memory:
+        memory[what] = find()
+    return memory[what]
+
+
+class Thing(NamedTuple):
+    """A layer or a variable as it was remembered, without keeping it alive.
+
+    Args:
+        kind: Its class.
+        name: Its name.
+        made_at: The user's line that made it.
+        number: Its place among all layers, or among all variables.
+        is_fresh: Whether it was a layer that had never been called.
+    """
+
+    kind: str
+    name: str
+    made_at: str | None
+    number: int
+    is_fresh: bool
+
+
+class Change(NamedTuple):
+    """An attribute that holds a layer or variable, assigned when that is worth a second look.
+
+    Args:
+        name: The attribute; a weight's name for one added by `add_weight`.
+        line: The user's line that did it.
+        old: What it held before, if that was a layer or a variable.
+        new: What it holds since, likewise.
+        is_late: Whether the layer was built by then.
+        number: Its place among all that came about.
+    """
+
+    name: str
+    line: str | None
+    old: Thing | None
+    new: Thing | None
+    is_late: bool
+    number: int
+
+
+class Switch(NamedTuple):
+    """A `trainable` that was set by name, and not by a layer around it.
+
+    Args:
+        value: What it was set to.
+        line: The user's line.
+        number: Its place among all switches and layers made.
+    """
+
+    value: bool
+    line: str | None
+    number: int
 
 
 class Held:
@@ -28,6 +114,14 @@ class Held:
         self.frozen_at: str | None = None
         self.built = False
         self.building = False
+        self.built_number: int | None = None
+        """When it was built: its place among all that came about."""
+        self.made_in_call = False
+        """Whether it was made while some layer's call ran."""
+        self.marked_at: str | None = None
+        """The user's line that set `built` by hand, outside a build."""
+        self.changes: list[Change] = []
+        self.switches: list[Switch] = []
         self.made_at: str | None = None
         self.weights: list[Variable] = []
         self.losses: list[Any] = []
@@ -64,8 +158,23 @@ class Holder(Configured):
             self._notes()  # raises: super().__init__ was forgotten
         old = vars(self).get(name)
         object.__setattr__(self, name, value)
-        if isinstance(old, Variable) and old is not value and held is not None and old in held.weights:
+        if held is None or old is value:
+            return
+        if isinstance(old, Variable) and old in held.weights:
             held.weights.remove(old)  # a weight that was exchanged for another is no longer this layer's
+        if isinstance(old, (list, tuple, dict)):
+            old = next((one for _, one in tracking.find(old, lambda one: isinstance(one, Holder))), None)
+        if isinstance(value, (Holder, Variable)) or isinstance(old, (Holder, Variable)):
+            self._note_change(name, old, value, sys._getframe(1))
+
+    def _note_change(self, name: str, old: Any, new: Any, frame: FrameType) -> None:
+        """Remember that a layer or variable lost its place, or came after the build, where the user's code did it."""
+        held = self._held
+        constructing = frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is self
+        is_late = held.built and not held.building and not constructing and current_call.get() is None
+        lost = _remember(old)
+        if (is_late or lost is not None) and is_users(frame.f_code.co_filename) and name not in _INTERNAL:
+            held.changes.append(Change(name, users_line(), lost, _remember(new), is_late, next(numbers)))
 
     def _attributes(self) -> dict[str, Any]:
         """The user's attributes: everything but the base's own notes."""
@@ -82,6 +191,9 @@ class Holder(Configured):
 
     def _named_variables(self) -> list[tuple[str, Variable]]:
         """`(place, variable)` for the layer's own variables, seeds excluded."""
+        return _remembered(("variables", self), self._find_variables)
+
+    def _find_variables(self) -> list[tuple[str, Variable]]:
         named = {v: v.name for v in self._held.weights}
         for place, variable in tracking.find(self._attributes(), lambda value: isinstance(value, Variable)):
             if variable not in named:
@@ -95,17 +207,20 @@ class Holder(Configured):
         return [generator.state for _, generator in found]
 
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list["Layer"]:
-        found: dict[Any, None] = {self: None}
+        def find() -> list[Any]:
+            found: dict[Any, None] = {self: None}
 
-        def walk(layer: Any) -> None:
-            for _, child in layer._children():
-                if child not in found:
-                    found[child] = None
-                    if recursive:
-                        walk(child)
+            def walk(layer: Any) -> None:
+                for child in _remembered(("children", layer), lambda: [one for _, one in layer._children()]):
+                    if child not in found:
+                        found[child] = None
+                        if recursive:
+                            walk(child)
 
-        walk(self)
-        return list(found)[0 if include_self else 1 :]
+            walk(self)
+            return list(found)
+
+        return _remembered(("inside", self, recursive), find)[0 if include_self else 1 :]
 
     @property
     def variables(self) -> list[Variable]:
@@ -159,6 +274,7 @@ class Holder(Configured):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         line = users_line()
+        self._notes().switches.append(Switch(bool(value), line, next(numbers)))
         for layer in self._flatten_layers():
             layer._notes().trainable = bool(value)
             layer._held.frozen_at = None if value else line
@@ -243,6 +359,16 @@ class Holder(Configured):
         """
         variables = self.variables
         materialize(variables, [shardings(v) for v in variables] if callable(shardings) else None)
+
+
+def _remember(value: Any) -> Thing | None:
+    if isinstance(value, Variable):
+        return Thing("Variable", value.name, value.origin, value.number, is_fresh=value.is_planned)
+    if isinstance(value, Holder):
+        layer: Any = value
+        fresh = layer._held.last_call is None and not layer.inbound_nodes and not layer._held.output_shapes
+        return Thing(type(layer).__name__, layer.name, layer.made_at, layer.number, is_fresh=fresh)
+    return None
 
 
 _INTERNAL = frozenset(

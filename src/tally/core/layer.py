@@ -2,11 +2,14 @@
 
 import functools
 import inspect
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from tally.core import masks
 from tally.core.arguments import (
@@ -20,18 +23,20 @@ from tally.core.arguments import (
     is_named,
     is_traced,
     masks_of,
+    name_training,
     show_call,
     to_arrays,
 )
-from tally.core.calling import Call, building, current_call, in_call, noted, numbers, once, training_phase
+from tally.core.calling import Call, building, in_call, noted, once, training_phase
 from tally.core.dtype import DTypePolicy, get_policy, is_floating
 from tally.core.errors import (
     UnbuiltError,
     cut_trace,
+    is_users,
     nearest,
     users_line,
 )
-from tally.core.holding import Held, Holder
+from tally.core.holding import Held, Holder, current_call, numbers
 from tally.core.naming import auto_name
 from tally.core.registry import (
     accepted_arguments,
@@ -92,6 +97,7 @@ class Layer(Holder):
         layer = super().__new__(cls, *args, **kwargs)
         held = Held()
         held.made_at = users_line()
+        held.made_in_call = current_call.get() is not None
         object.__setattr__(layer, "_held", held)
         object.__setattr__(layer, "number", next(numbers))
         object.__setattr__(layer, "inbound_nodes", [])
@@ -248,6 +254,7 @@ class Layer(Holder):
             variable.trainable = False
             variable.frozen_at = held.frozen_at
         held.weights.append(variable)
+        self._note_change(variable.name, None, variable, sys._getframe(1))
         return variable
 
     add_variable = add_weight
@@ -277,7 +284,10 @@ class Layer(Holder):
 
     @built.setter
     def built(self, value: bool) -> None:
-        self._held.built = bool(value)
+        held = self._held
+        if value and not held.building and is_users(sys._getframe(2).f_code.co_filename):
+            held.marked_at = users_line()
+        held.built = bool(value)
 
     def build(self, *input_shapes: Any, **named_shapes: Any) -> None:
         """Make the weights for an input shape. Override it; this one follows `call` with a symbolic input."""
@@ -372,17 +382,33 @@ class Layer(Holder):
             with in_call(Call(None)):
                 return self._call_with_values(a, k)
 
-        outputs = infer(run, args, kwargs)
+        with self._kept_from_traces():
+            outputs = infer(run, args, kwargs)
         self._clear_losses()
         held.output_shapes = [leaf.shape for leaf in leaves(outputs) if leaf is not None]
         held.input_shapes = [leaf.shape for leaf in leaves((args, kwargs)) if isinstance(leaf, KerasTensor)]
         return record(self, args, kwargs, outputs)
+
+    @contextmanager
+    def _kept_from_traces(self) -> Iterator[None]:
+        """Put back each attribute that `call` assigns while it is only followed: what it gets there is no array."""
+        layers = self._flatten_layers()
+        before = [(layer, dict(vars(layer))) for layer in layers]
+        yield
+        for layer, attributes in before:
+            for name, value in list(vars(layer).items()):
+                if isinstance(value, Tracer) and attributes.get(name) is not value:
+                    if name in attributes:
+                        vars(layer)[name] = attributes[name]
+                    else:
+                        del vars(layer)[name]
 
     def _call_with_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         held = self._held
         args, kwargs = to_arrays(self, args, kwargs)
         outer = current_call.get()
         call = outer or Call(None)
+        args, kwargs = name_training(type(self), args, kwargs)
         explicit = kwargs.get("training")
         phase = explicit if explicit is not None else call.training
         if phase is None:
@@ -410,6 +436,10 @@ class Layer(Holder):
                 self.materialize()
         if call.enter is not None:
             call.enter(self, args, kwargs, explicit)
+        if call.stand_in is not None and (known := call.stand_in(self, args, kwargs)) is not None:
+            if call.watch is not None:
+                call.watch(self, known)
+            return known
         saved, call.training = call.training, phase
         token = current_call.set(call) if outer is None else None
         try:

@@ -37,6 +37,9 @@ class _Global:
     numbers: "itertools.count[int]" = itertools.count()
 
 
+UNSEEDED = "tally_unseeded"
+"""Names, in the equations of a trace, the keys of draws that were given no seed: they are new each time."""
+
 _step_key: ContextVar[Any] = ContextVar("step key", default=None)
 
 
@@ -85,7 +88,8 @@ def draw_key(seed: "int | SeedGenerator | jax.Array | None" = None) -> jax.Array
     """
     if seed is None:
         step = _step_key.get()
-        return step.next() if step is not None else next_key().array()
+        with jax.named_scope(UNSEEDED):
+            return step.next() if step is not None else next_key().array()
     if isinstance(seed, SeedGenerator):
         return seed.key()
     if isinstance(seed, Key):

@@ -2,8 +2,9 @@
 
 import functools
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jax.export import SymbolicScope, is_symbolic_dim, symbolic_shape
 from tally.core import masks
 from tally.core.dtype import standardize_dtype
 from tally.core.errors import users_line
+from tally.core.holding import current_call, numbers
 from tally.core.registry import snake_case
 from tally.core.variable import Values, Variable, substitute
 
@@ -110,6 +112,12 @@ class KerasTensor:
         )
 
 
+class Mark:
+    """Whether a use of an operation is part of any model's graph; it outlives the use."""
+
+    is_used = False
+
+
 class Node:
     """One use of an operation in a graph: what it was given and what came out."""
 
@@ -120,11 +128,40 @@ class Node:
         self.number = next(Node._numbers)
         self.outputs = outputs
         self.made_at = users_line()
+        self.mark = Mark()
 
     @property
     def inputs(self) -> list[KerasTensor]:
         """The symbolic tensors among the arguments."""
         return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, KerasTensor)]
+
+
+class Consumer(NamedTuple):
+    """What was applied to a symbolic tensor, remembered without keeping it alive.
+
+    Args:
+        kind: The operation's class.
+        name: Its name.
+        number: The layer's number; None for an op.
+        line: The user's line that applied it.
+        only_merges: Whether it has no weights and brings several tensors together.
+        mark: Whether that use is part of any model's graph.
+    """
+
+    kind: str
+    name: str
+    number: int | None
+    line: str | None
+    only_merges: bool
+    mark: Mark
+
+
+_consumers: "weakref.WeakKeyDictionary[KerasTensor, list[Consumer]]" = weakref.WeakKeyDictionary()
+
+
+def consumers(tensor: KerasTensor) -> list[Consumer]:
+    """What was applied to a symbolic tensor so far."""
+    return _consumers.get(tensor, [])
 
 
 def leaves(structure: Any) -> list[Any]:
@@ -233,6 +270,11 @@ def record(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output
             leaf.node, leaf.index = node, index
             leaf.name = f"{operation.name}_output"
     operation.inbound_nodes.append(node)
+    number = None if isinstance(operation, Operation) else operation.number
+    only_merges = len(node.inputs) > 1 and not getattr(operation, "variables", None)
+    use = Consumer(type(operation).__name__, operation.name, number, node.made_at, only_merges, node.mark)
+    for tensor in node.inputs:
+        _consumers.setdefault(tensor, []).append(use)
     return outputs
 
 
@@ -245,12 +287,17 @@ class Operation:
         self.function = function
         self.name = name or auto_name(snake_case(function.__name__))
         self.made_at = users_line()
+        self.number = next(numbers)
         self.inbound_nodes: list[Node] = []
         self.built = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the op."""
-        return self.function(*args, **kwargs)
+        call = current_call.get()
+        if call is None:
+            return self.function(*args, **kwargs)
+        with jax.named_scope(call.label(self)):
+            return self.function(*args, **kwargs)
 
 
 def op(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """Finding the variables and layers an object holds, wherever the user put them; nothing is wrapped or copied."""
 
 import dataclasses
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+_CONTAINERS = (dict, list, tuple, deque, set, frozenset, SimpleNamespace)
 _LEAVES = (str, bytes, bool, int, float, complex, type(None), np.ndarray, np.generic, jax.Array, type)
 
 
@@ -33,6 +35,17 @@ def parts(value: Any) -> Iterator[tuple[str, Any]] | None:
     return None
 
 
+@functools.lru_cache(4096)
+def _is_leaf(kind: type) -> bool:
+    return issubclass(kind, _LEAVES)
+
+
+@functools.lru_cache(4096)
+def _has_parts(kind: type) -> bool:
+    """Whether values of a type are containers, told once for all of them: most attributes are none."""
+    return issubclass(kind, _CONTAINERS) or dataclasses.is_dataclass(kind)
+
+
 def find(root: Any, wanted: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `(place, thing)` for everything wanted in a container, nested to any depth, each once.
 
@@ -44,14 +57,14 @@ def find(root: Any, wanted: Callable[[Any], bool], prefix: str = "") -> Iterator
     seen: set[int] = set()
 
     def walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, _LEAVES):
+        if _is_leaf(type(value)):
             return
         if wanted(value):
             if id(value) not in seen:
                 seen.add(id(value))
                 yield place, value
             return
-        inside = parts(value)
+        inside = parts(value) if _has_parts(type(value)) else None
         if inside is None or id(value) in seen:
             return
         seen.add(id(value))

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,9 +17,10 @@ from jax.core import Tracer
 
 from tally.core import random
 from tally.core.dtype import dtype_policy, is_floating, standardize_dtype
-from tally.core.errors import ArgumentError, ShapeError, users_line
+from tally.core.errors import ArgumentError, ShapeError, is_users, users_line
 
-_numbers = itertools.count()
+numbers = itertools.count()
+"""Variables, in the order they were made."""
 _scope: ContextVar[tuple[str, ...]] = ContextVar("names of the layers being built", default=())
 
 
@@ -180,7 +182,7 @@ class Variable:
         constraint: Callable[[Any], Any] | None = None,
         regularizer: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.number = next(_numbers)
+        self.number = next(numbers)
         self.name = name or "variable"
         self.path = "/".join((*_scope.get(), self.name))
         self.origin = users_line()
@@ -190,6 +192,8 @@ class Variable:
         self.constraint, self.regularizer = constraint, regularizer
         self.is_seed = False
         self.frozen_at: str | None = None
+        self.switched_at: str | None = None
+        """The user's line that set `trainable` on it, and not on a layer."""
         self._value: jax.Array | None = None
         self._is_unseen = False  # nobody else can hold the array
         self._loan: Loan | None = None
@@ -229,6 +233,7 @@ class Variable:
                     f"The weight '{self.path}' can't have shape {shown}: its size on axis {position} is not known.",
                     where=f"made at {self.origin}",
                     do="give the input that size, for instance Input(shape=(28, 28, 1)), or don't size a weight by it",
+                    code="T603",
                 )
         return tuple(int(size) for size in sizes)
 
@@ -258,6 +263,8 @@ class Variable:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
+        if is_users(sys._getframe(1).f_code.co_filename):
+            self.switched_at = users_line()
         self.frozen_at = None if value else users_line()
 
     # -- the value -------------------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ class _Sliding(_Spatial):
                 self,
                 f"can't be built for {tuple(input_shape)}: the number of input channels is unknown.",
                 do="give Input that size, for instance Input((None, None, 3))",
+                code="T603",
             )
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis: channels})
         return channels

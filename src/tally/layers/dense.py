@@ -102,6 +102,7 @@ class Dense(_Adaptable):
                 f"can't be built for {tuple(input_shape)}: the last axis is unknown.",
                 do="give Input a size there, for instance Input((28, 28, 1)); after images of any size, "
                 "replace Flatten by GlobalAveragePooling2D",
+                code="T603",
             )
         self.kernel: Variable = plan_weight(self, "kernel", (features, self.units), ("features", "units"))
         self.bias = plan_weight(self, "bias", (self.units,), ("units",)) if self.use_bias else None

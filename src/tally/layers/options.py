@@ -21,10 +21,14 @@ def refuse(layer: Layer, what: str, do: str = "") -> ArgumentError:
     return ArgumentError(f"{call_by_name(layer)} {what}", where=f"made at {layer.made_at}", do=do)
 
 
-def refuse_shape(layer: Layer, what: str, inputs: Any = None, do: str = "") -> ShapeError:
+def refuse_shape(
+    layer: Layer, what: str, inputs: Any = None, do: str = "", code: str | None = None
+) -> ShapeError:
     """The error for an input that the layer can't take; `what` goes on after the layer's name."""
     called = "" if inputs is None else f"; called with {describe(inputs)}"
-    return ShapeError(f"{call_by_name(layer)} {what}", where=f"made at {layer.made_at}{called}", do=do)
+    return ShapeError(
+        f"{call_by_name(layer)} {what}", where=f"made at {layer.made_at}{called}", do=do, code=code
+    )
 
 
 def settle(layer: Layer, **values: Any) -> None:

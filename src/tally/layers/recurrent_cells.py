@@ -67,7 +67,10 @@ class StepCell(Layer):
         size = self.units * self.gates
         if input_shape[-1] is None:
             raise refuse_shape(
-                self, "needs to know how many features a time step has.", do="give Input that size"
+                self,
+                "needs to know how many features a time step has.",
+                do="give Input that size",
+                code="T603",
             )
         self.kernel = plan_weight(self, "kernel", (input_shape[-1], size), ("features", wide))
         self.recurrent_kernel = plan_weight(

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax.core import Tracer
 
 from tally.accounting.ledger import Entry, Ledger, Owner, Shape, State, Status
+from tally.core.holding import unchanging
 from tally.core.layer import Layer
 from tally.core.registry import snake_case
 from tally.core.symbol import KerasTensor, Operation, leaves
 from tally.core.variable import Variable
+from tally.models.constants import array_named, constants_of, constants_of_op
 from tally.models.model import Model
 from tally.tracing.untracked import find_untracked
 
@@ -39,16 +39,37 @@ def account(layer: Layer) -> Ledger:
         >>> [entry.path for entry in account(model).entries]
         ['dense/kernel', 'dense/bias']
     """
-    makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
-    walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
-    walk.visit(layer, "")
+    return survey(layer).ledger
+
+
+class Survey(NamedTuple):
+    """An account, and which layer and which variable each of its lines is about.
+
+    Args:
+        ledger: The account.
+        layers: The path of each layer, where it is listed first.
+        entries: The path of the entry that counts each variable.
+    """
+
+    ledger: Ledger
+    layers: dict[Layer, str]
+    entries: dict[Variable, str]
+
+
+def survey(layer: Layer) -> Survey:
+    """Give account of a layer or a model, as `account`, and say what each line is about."""
+    with unchanging():
+        makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
+        walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
+        walk.visit(layer, "")
     walk.share()
     walk.add_untracked(layer)
     walk.add_optimizer(layer)
     source = "tally model" if isinstance(layer, Model) else "tally layer"
-    return Ledger(
+    ledger = Ledger(
         name=layer.name, source=source, owners=tuple(walk.owners), entries=tuple(walk.entries.values())
     )
+    return Survey(ledger, walk.layers, walk.homes)
 
 
 class _Switch(NamedTuple):
@@ -142,7 +163,7 @@ class _Walk:
                 shape=lost.shape,
                 dtype=lost.dtype,
                 state="untracked",
-                origin=lost.origin,
+                origin=lost.line,
                 note=None if lost.code == "T101" else f"{lost.what}. To mend it, {lost.fix}.",
             )
             self._drop_constant(lost.owner, lost.name)
@@ -151,7 +172,7 @@ class _Walk:
         """What a call makes anew is no constant, even if the last one is still there."""
         for place, owner in enumerate(self.owners):
             if owner.path == path:
-                kept = tuple(one for one in owner.constants if one[0] != _constant(name))
+                kept = tuple(one for one in owner.constants if one[0] != array_named(name))
                 self.owners[place] = replace(owner, constants=kept)
 
     def add_optimizer(self, layer: Layer) -> None:
@@ -232,7 +253,7 @@ def _owner(layer: Layer, path: str, inputs: tuple[str, ...], uses: int, first: s
         origin=layer.made_at,
         shared_with=first,
         inputs=inputs,
-        constants=tuple(_constants(layer)),
+        constants=tuple(constants_of(layer, _is_builtin(layer))),
         notes=(f"Used {uses} times in the graph with the same weights, counted once.",) if uses > 1 else (),
     )
 
@@ -249,6 +270,7 @@ def _operation(operation: Operation, path: str, inputs: tuple[str, ...]) -> Owne
         output_shapes=tuple(leaf.shape for leaf in leaves(node.outputs) if isinstance(leaf, KerasTensor)),
         origin=operation.made_at,
         inputs=inputs,
+        constants=tuple(constants_of_op(operation.function, node.args, node.kwargs)),
     )
 
 
@@ -288,19 +310,10 @@ def _options(layer: Layer) -> Iterator[tuple[str, Any]]:
         plain = _plain(value)
         if plain is not None and (name in _OPTIONS or not isinstance(plain, str)):
             yield name, plain
-
-
-def _constants(layer: Layer) -> Iterator[tuple[str, int, Any, bool]]:
-    """Arrays that a layer of the user's keeps as attributes: fixed numbers, unlike weights."""
-    if _is_builtin(layer):
-        return
-    for name, value in layer._attributes().items():
-        if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer) and value.size:
-            yield _constant(name), int(value.size), None, True
-
-
-def _constant(name: str) -> str:
-    return f"the array '{name}'"
+    if not _is_builtin(layer):  # sizes that it works out for itself
+        for name, value in layer._attributes().items():
+            if type(value) is int and not name.startswith("_") and name not in (*_OPTIONS, *own):
+                yield name, value
 
 
 def _is_builtin(layer: Layer) -> bool:

@@ -36,6 +36,8 @@ class Sequential(Model):
         super().__init__(name=name)
         self._stack: list[Layer] = []
         self._tail: list[KerasTensor] = []
+        self._deferred = False
+        """Whether the input's shape was taken from the first call."""
         for layer in layers or ():
             self._push(layer)
         self._close()
@@ -146,14 +148,22 @@ class Sequential(Model):
             self._stack, self._tail = layers, []
             raise
         self._close()
+        self._deferred = True
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the stack."""
-        if self._graph is None:
-            for layer in self._stack:
+        if self._graph is None or (self._deferred and not self._fits(inputs)):
+            for layer in self.file_layers():
                 inputs = layer(inputs)
             return inputs
         return super().call(inputs, training=training, mask=mask)
+
+    def _fits(self, inputs: Any) -> bool:
+        """Whether inputs have the shape that the stack was first called with; nobody promised that they will."""
+        wanted, given = self._need_graph().inputs[0].shape, getattr(inputs, "shape", None)
+        if given is None or len(given) != len(wanted):
+            return True  # told in the graph's own words
+        return all(size in (None, other) for size, other in zip(wanted[1:], given[1:], strict=True))
 
     def _children(self) -> Any:
         from tally.models.model import named_in_order

@@ -219,6 +219,11 @@ class Optimizer(Configured):
         self.built = True
 
     @property
+    def trained_variables(self) -> list[Variable]:
+        """The variables it was built for; empty before."""
+        return list(self._trainable_variables)
+
+    @property
     def variables(self) -> list[Variable]:
         """The state as files order it: iteration, learning rate, averages, accumulators, slots."""
         return list(self._variables)

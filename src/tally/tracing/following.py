@@ -1,18 +1,23 @@
 """One abstract run of a model: its equations, what it read, which layers it called, and who computed what."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jax.export import is_symbolic_dim
 
+from tally.core import masks
 from tally.core.calling import Call, in_call
 from tally.core.errors import is_users, place
 from tally.core.layer import Layer
 from tally.core.symbol import KerasTensor, leaves
-from tally.core.variable import Values, Variable, substitute
+from tally.core.variable import Values, Variable, numbers, substitute
 from tally.tracing.undisturbed import undisturbed
 
 BATCH, OPEN = 2, 32
@@ -27,6 +32,8 @@ class Use:
         layer: What was called.
         caller: The layer in whose `call` it stands; None for the outermost.
         training: The phase its caller fixed by hand; None where it is the run's own.
+        phase: The phase it runs in; None for a layer that has none.
+        line: The line of the call, where it stands in the user's own code.
         inputs: The arrays it was given.
         outputs: The arrays it gave.
     """
@@ -34,6 +41,8 @@ class Use:
     layer: Layer
     caller: Layer | None
     training: bool | None
+    phase: bool | None
+    line: str | None
     inputs: list[Any]
     outputs: list[Any] = field(default_factory=list)
 
@@ -45,15 +54,21 @@ class Run:
     Attributes:
         root: The layer or model.
         jaxpr: The closed jaxpr; its inputs are `variables`, then `inputs`; its outputs are `outputs`, then the added
-            losses, then the new values of `assigned`.
+            losses, then the new values of `assigned`, then what is `left`.
         variables: The root's variables.
         inputs: Shapes and dtypes of the inputs.
         outputs: How many of the jaxpr's outputs are the model's.
         losses: How many losses were added in the call.
         assigned: The variables that the call gave a new value.
-        read: Every variable that was read, those the root doesn't hold included.
+        left: The layer and name of each attribute that the call gave an array.
+        read: Every variable that was read, those the root doesn't hold included: the layer that read it first, and
+            the user's line.
+        readers: All layers that read a variable.
         uses: Each call of a layer, in the order they began.
-        labels: Name in the equations' name stack -> layer.
+        labels: Name in the equations' name stack -> layer, or op of a graph.
+        call: What the layers knew of the call.
+        started: The number of the first variable that was made in the run.
+        late: The variables of layers that the run built, for they were not built before.
     """
 
     root: Layer
@@ -63,10 +78,14 @@ class Run:
     outputs: int
     losses: int
     assigned: list[Variable]
-    read: list[Variable]
+    left: list[tuple[Layer, str]]
+    read: dict[Variable, tuple[Layer, str | None]]
+    readers: dict[Variable, set[Layer]]
     uses: list[Use]
-    labels: dict[str, Layer]
+    labels: dict[str, Any]
     call: Call
+    started: int
+    late: set[Variable]
 
     def equations(self) -> "Iterator[Step]":
         """Every equation that computes, those inside jitted functions and loops included, in order."""
@@ -89,13 +108,10 @@ class Step(NamedTuple):
     times: int
 
 
-def _steps(
-    jaxpr: Any, labels: dict[str, Layer], layer: Layer, line: str | None, times: int
-) -> Iterator[Step]:
+def _steps(jaxpr: Any, labels: dict[str, Any], layer: Layer, line: str | None, times: int) -> Iterator[Step]:
     for equation in jaxpr.eqns:
         # What stands inside a jitted function knows only its own place there; the rest is its caller's.
-        here = layer_of(equation, labels) or layer
-        at = line_of(equation, inside=line is not None) or line
+        here, at = place_of(equation, labels, layer, line)
         inner = list(bodies(equation))
         if not inner:
             yield Step(equation, here, at, times)
@@ -107,10 +123,24 @@ def _steps(
 _LABEL = re.compile(r"tally_layer_\d+")
 
 
-def layer_of(equation: Any, labels: dict[str, Layer]) -> Layer | None:
-    """The innermost layer that an equation's name stack names, behind JAX's transformations or not."""
-    names = _LABEL.findall(str(equation.source_info.name_stack))
-    return labels[names[-1]] if names else None
+def place_of(
+    equation: Any, labels: dict[str, Any], layer: Layer, line: str | None
+) -> tuple[Layer, str | None]:
+    """The innermost layer that an equation stands in, and the user's line it came from.
+
+    Args:
+        equation: JAX's own.
+        labels: Name in a name stack -> layer, or op of a graph.
+        layer: Where the equation around it stands; for what no layer is named in.
+        line: The line of that.
+    """
+    at = line_of(equation, inside=line is not None)
+    for name in reversed(_LABEL.findall(str(equation.source_info.name_stack))):
+        named = labels[name]
+        if isinstance(named, Layer):
+            return named, at or line
+        at = at or named.made_at
+    return layer, at or line
 
 
 def line_of(equation: Any, inside: bool = False) -> str | None:
@@ -140,8 +170,12 @@ def given_inputs(root: Layer) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         return (graph.input_structure,), {}
     if root.inbound_nodes:  # type: ignore[attr-defined]
         node = root.inbound_nodes[0]  # type: ignore[attr-defined]
-        return node.args, node.kwargs
-    return root._held.last_call
+        args, kwargs = node.args, node.kwargs
+    elif root._held.last_call is not None:
+        args, kwargs = root._held.last_call
+    else:
+        return None
+    return args, {name: value for name, value in kwargs.items() if name != "training"}  # the run has its own
 
 
 def follow(
@@ -150,6 +184,7 @@ def follow(
     training: bool | None = False,
     batch: int = BATCH,
     inputs: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+    skims: Callable[[Layer], bool] | None = None,
 ) -> Run | None:
     """Follow one call of a layer or model without running it: no value is computed, nothing on it is changed.
 
@@ -159,6 +194,8 @@ def follow(
         batch: The size that stands for an unknown batch.
         inputs: Arguments to call it with, symbolic tensors or shapes in place of arrays; those it was called with
             before unless given.
+        skims: Says of a layer whether what it computes is of no interest: of those that are alike only the first is
+            followed, for its shapes.
 
     Returns:
         The run, or None where nothing is known to call it with.
@@ -167,19 +204,27 @@ def follow(
     if given is None:
         return None
     with undisturbed(root):
-        return _follow(root, given, training, batch)
+        return _follow(root, given, training, batch, skims)
 
 
-def _follow(root: Layer, given: Any, training: bool | None, batch: int) -> Run:
+def _follow(
+    root: Layer, given: Any, training: bool | None, batch: int, skims: Callable[[Layer], bool] | None
+) -> Run:
     flat, structure = jax.tree.flatten(given, is_leaf=lambda leaf: leaf is None)
     at = [i for i, leaf in enumerate(flat) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
     specs = [concrete(flat[i], batch) for i in at]
     variables, assigned = root.variables, list[Variable]()
-    labels = {f"tally_layer_{layer.number}": layer for layer in root._flatten_layers()}  # type: ignore[attr-defined]
+    before = {id(value) for *_, value in traces(root)}
+    left: list[tuple[Layer, str]] = []
+    labels: dict[str, Any] = {}
     values, counts = Values(abstract=True), {"outputs": 0, "losses": 0}
-    uses: list[Use] = []
     call = Call(training, label=lambda layer: _label(layer, labels))
-    _watch(call, uses)
+    uses, running = _watch(call)
+    if skims is not None:
+        call.stand_in = _Skimmer(root, skims)
+    values.read = reads = _Reads(root, set(variables), running)
+    started, late = next(numbers), set[Variable]()
+    waiting = [layer for layer in root._flatten_layers() if not layer.built]
 
     def run(weights: list[Any], arrays: list[Any]) -> Any:
         filled = list(flat)
@@ -191,9 +236,12 @@ def _follow(root: Layer, given: Any, training: bool | None, batch: int) -> Run:
         with substitute(values), in_call(call):
             outputs = [leaf for leaf in leaves(root._call_with_values(args, kwargs)) if leaf is not None]
         losses = [loss for layer in root._flatten_layers() for loss in layer._held.losses]
+        late.update(variable for layer in waiting for variable in layer.variables)
         assigned.extend(v for v in variables if values[v] is not held[v])
         counts.update(outputs=len(outputs), losses=len(losses))
-        return outputs, losses, [values[v] for v in assigned]
+        made = [one for one in traces(root) if id(one[2]) not in before]
+        left.extend((layer, name) for layer, name, _ in made)
+        return outputs, losses, [values[v] for v in assigned], [value for *_, value in made]
 
     weights = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
     jaxpr = jax.make_jaxpr(run)(weights, specs)
@@ -205,27 +253,99 @@ def _follow(root: Layer, given: Any, training: bool | None, batch: int) -> Run:
         outputs=counts["outputs"],
         losses=counts["losses"],
         assigned=assigned,
-        read=list(values.read),
+        left=left,
+        read=dict(reads),
+        readers=reads.readers,
         uses=uses,
         labels=labels,
         call=call,
+        started=started,
+        late=late,
     )
 
 
-def _label(layer: Layer, labels: dict[str, Layer]) -> str:
-    name = f"tally_layer_{layer.number}"  # type: ignore[attr-defined]
+def traces(root: Layer) -> list[tuple[Layer, str, Any]]:
+    """What a followed call put on layers: layer, name of the attribute, and the tracer of an array."""
+    return [
+        (layer, name, value)
+        for layer in root._flatten_layers()
+        for name, value in layer._attributes().items()
+        if isinstance(value, Tracer) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    ]
+
+
+def _label(layer: Any, labels: dict[str, Any]) -> str:
+    name = f"tally_layer_{layer.number}"
     labels.setdefault(name, layer)  # one that the root doesn't hold is met on the way
     return name
 
 
-def _watch(call: Call, uses: list[Use]) -> None:
-    """Note each call of a layer as it begins and ends."""
+class _Skimmer:
+    """Stands in for layers like one that was followed before: an output of the same shape that its input feeds."""
+
+    def __init__(self, root: Layer, skims: Callable[[Layer], bool]) -> None:
+        self.root, self.skims = root, skims
+        self.known: dict[Any, Any] = {}
+        self.followed: Layer | None = None
+
+    def __call__(self, layer: Layer, args: Any, kwargs: Any) -> Any:
+        arrays = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, jax.Array)]
+        if layer is self.root or self.followed is not None or not arrays or not self.skims(layer):
+            return None
+        if any(masks.get_mask(array) is not None for array in arrays):
+            return None
+        options = tuple((name, repr(value)) for name, value in layer._arguments.items() if name != "name")
+        shapes = tuple((array.shape, array.dtype) for array in arrays)
+        plain = repr([leaf for leaf in leaves(kwargs) if not isinstance(leaf, jax.Array)])
+        key = (type(layer), options, layer.dtype_policy.name, shapes, plain)
+        if key not in self.known:
+            self.followed = layer
+            try:
+                self.known[key] = jax.eval_shape(lambda: layer._call_with_values(args, kwargs))
+            finally:
+                self.followed = None
+        flat = arrays[0].reshape(-1)[0]
+        return jax.tree.map(
+            lambda spec: jnp.broadcast_to(flat.astype(spec.dtype), spec.shape), self.known[key]
+        )
+
+
+def _line_inside() -> str | None:
+    """The nearest line of the user's own code that runs in the call, and not around the search."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _follow.__code__:
+        if is_users(frame.f_code.co_filename):
+            return place(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+class _Reads(dict[Variable, Any]):
+    """Notes by whom each variable is read first."""
+
+    def __init__(self, root: Layer, held: set[Variable], running: list[Use]) -> None:
+        super().__init__()
+        self.root, self.held, self.running = root, held, running
+        self.readers: dict[Variable, set[Layer]] = {}
+
+    def __setitem__(self, variable: Variable, _: None) -> None:
+        reader = self.running[-1].layer if self.running else self.root
+        self.readers.setdefault(variable, set()).add(reader)
+        if variable not in self:
+            super().__setitem__(variable, (reader, _line_inside() if variable not in self.held else None))
+
+
+def _watch(call: Call) -> tuple[list[Use], list[Use]]:
+    """Note each call of a layer as it begins and ends; gives all of them, and those that are under way."""
+    uses: list[Use] = []
     running: list[Use] = []
 
     def enter(layer: Layer, args: Any, kwargs: Any, explicit: bool | None) -> None:
         caller = running[-1].layer if running else None
         arrays = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, jax.Array)]
-        use = Use(layer, caller, explicit, arrays)
+        own = caller is not None and not type(caller).__module__.startswith("tally.")
+        line = _line_inside() if own else None
+        use = Use(layer, caller, explicit, kwargs.get("training"), line, arrays)
         uses.append(use)
         running.append(use)
 
@@ -236,6 +356,7 @@ def _watch(call: Call, uses: list[Use]) -> None:
             running.pop().outputs = [leaf for leaf in leaves(outputs) if isinstance(leaf, jax.Array)]
 
     call.enter, call.watch = enter, leave
+    return uses, running
 
 
 def concrete(spec: Any, batch: int = BATCH) -> jax.ShapeDtypeStruct:

@@ -196,6 +196,20 @@ def _still_a_map(target: Any, output: Any) -> str:
     )
 
 
+def settled(loss: Any, names: list[str]) -> list[Any]:
+    """Each output's loss where no targets are needed to tell which; None elsewhere.
+
+    Args:
+        loss: What `compile` was given.
+        names: The outputs' names.
+    """
+    try:
+        given = spread(loss, names, "loss")
+    except ArgumentError:
+        return [None] * len(names)
+    return [None if one is None or _open_word(one) else _as_loss(one, None, None) for one in given]
+
+
 def _as_loss(identifier: Any, target: Any, output: Any) -> Callable[..., Any]:
     """A loss that takes sample weights, from a name, a function `(y_true, y_pred)` or a `Loss`."""
     word = _open_word(identifier)

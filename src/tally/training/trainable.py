@@ -44,6 +44,9 @@ class Trainable:
     get_metrics_result = _forwarded(Trainer.results)
     compile_from_config = _forwarded(Trainer.compile_from_config)
 
+    def _look_before_training(self, source: Any) -> None:
+        """Called by `fit` before its first step, when all is built."""
+
     def compute_loss(
         self,
         x: Any = None,

@@ -11,7 +11,8 @@ from tally import optimizers as optimizer_room
 from tally.callbacks import Callback, CallbackList, History
 from tally.callbacks.base import as_numbers
 from tally.core import tracking
-from tally.core.errors import ArgumentError, DataError, UnbuiltError
+from tally.core.errors import ArgumentError, DataError, UnbuiltError, users_line
+from tally.core.holding import numbers
 from tally.core.random import next_key
 from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor, leaves, map_tree
@@ -20,7 +21,7 @@ from tally.metrics import Mean, Metric
 from tally.training import loop
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
-from tally.training.objective import Losses, Metrics, check_names
+from tally.training.objective import Losses, Metrics, check_names, settled
 from tally.training.step import DONATED, MAKERS, Plan, State, forward, several
 
 
@@ -43,6 +44,13 @@ class Trainer:
         self._parts: dict[str, Any] = {}
         self._functions: dict[Any, Any] = {}
         self._plans: dict[str, Plan] = {}
+        self.compiled_at: str | None = None
+        self.looked_at = 0
+        """The compilation before whose first step mistakes were looked for."""
+        self.compiled_number = 0
+        """When that was: its place among all that came about."""
+        self.compiled_with: dict[Variable, bool] = {}
+        """The model's variables then, and whether they were to be trained."""
 
     # -- compile -------------------------------------------------------------------------------------------------------
     def compile(
@@ -88,7 +96,11 @@ class Trainer:
         self._part_trackers = {}
         self.steps_per_execution = int(steps_per_execution)
         self.run_eagerly, self.jit_compile = run_eagerly, jit_compile
+        self.compiled_at = users_line()
         self._functions, self._plans, self.compiled = {}, {}, True
+        self.compiled_number = next(numbers)
+        trainable = self.model._trainable()
+        self.compiled_with = {variable: variable in trainable for variable in self.model.variables}
         self._arguments = {
             "optimizer": given,
             "loss": loss,
@@ -155,6 +167,20 @@ class Trainer:
             loss = loss.sum().astype("float32" if total is None else total.dtype)
             total = loss if total is None else total + loss
         return total
+
+    def losses_by_output(self, count: int) -> list[Any]:
+        """The loss of each output, as far as it is settled before there are targets; None where there is none.
+
+        Args:
+            count: How many outputs the model has.
+        """
+        if self.loss is None:
+            return [None] * count
+        if self._losses.functions:
+            return list(self._losses.functions)
+        graph = getattr(self.model, "_graph", None)
+        names = self.model.output_names if graph is not None else [f"output_{i}" for i in range(count)]
+        return settled(self.loss, names)
 
     def take_parts(self) -> dict[str, Any]:
         """Each output's loss of the step in hand."""
@@ -386,6 +412,7 @@ class Trainer:
             validation = adapt(*parts, batch_size=size, steps_per_epoch=validation_steps)
         self._prepare(source)
         self._losses.check_labels(y)
+        self.model._look_before_training(source)
         with self._telling(callbacks, source, verbose=verbose, epochs=epochs, history=True) as told:
             when = {"epochs": epochs, "initial_epoch": initial_epoch, "validation_freq": validation_freq}
             loop.train(self, source, validation, told, **when)
