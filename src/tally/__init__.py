@@ -52,6 +52,8 @@ _NAMES = {
     "account": "tally.models.ledger",
     "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
+    "summary": "tally.models.verbs.summary",
+    "what_if": "tally.models.verbs.what_if",
 }
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ if TYPE_CHECKING:
     from tally.models import Functional, Model, Sequential
     from tally.models.ledger import account
     from tally.models.verbs.explain import explain
+    from tally.models.verbs.summary import summary
+    from tally.models.verbs.what_if import what_if
     from tally.optimizers import Optimizer
     from tally.regularizers import Regularizer
 

@@ -58,7 +58,7 @@ def test_the_mnist_convnet_is_accounted_for_and_explained() -> None:
     assert explanation["conv2d_1"].formula.numbers == "64 × (32·3·3 + 1) = 18,496"
     assert explanation["dense"].formula.numbers == "10 × (1,600 + 1) = 16,010"
     assert {remark.text for remark in explanation["conv2d"].remarks if remark.kind == "output"} == {
-        "height and width: (28 − 3)/1 + 1 = 26"
+        "26, 26, 32; height and width: (28 − 3)/1 + 1 = 26; one channel for each filter"
     }
 
 
@@ -150,7 +150,7 @@ def test_an_array_kept_as_an_attribute_is_a_fixed_constant() -> None:
     explained = explain(account(Blur()))[""]
     assert explained.count == 0
     assert [remark.text for remark in explained.remarks if remark.kind == "constant"] == [
-        "Fixed numbers: the array 'kernel', 9; stored but not learned."
+        "Fixed numbers: the array 'kernel', 9 of 1/9; stored but not learned, so not counted."
     ]
 
 
@@ -200,7 +200,8 @@ def test_a_graph_lists_its_ops_and_says_what_feeds_what() -> None:
     fed = {owner.path: owner.inputs for owner in ledger.owners if owner.path}
     assert fed == {"image": (), "tower": ("image", "tower"), "add": ("tower",)}
     assert ledger.total == 12
-    assert explain(ledger)["tower"].remarks[-1].text.startswith("Used 2 times")
+    notes = [remark.text for remark in explain(ledger)["tower"].remarks if remark.kind == "note"]
+    assert notes[0].startswith("Used 2 times")
 
 
 def test_a_layer_that_holds_its_holder_is_listed_once() -> None:

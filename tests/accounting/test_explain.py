@@ -1,11 +1,15 @@
 """Each number is explained by the right formula and the right reasons."""
 
+import json
 import math
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tally
 from accounting.written import (
     IMAGE,
     again,
@@ -23,9 +27,12 @@ from accounting.written import (
     transfer,
     unbuilt,
 )
+from tally import layers
 from tally.accounting import Ledger, Owner, explain
-from tally.accounting.formula import closed_form
+from tally.accounting.explain import EXPLANATION_VERSION
+from tally.accounting.formula import closed_form, sum_of_parts
 from tally.accounting.window import output_arithmetic
+from tally.report import draw, render
 
 
 def remarks(book: Ledger, path: str, kind: str) -> str:
@@ -243,7 +250,7 @@ def test_stored_constants_are_told_from_implied_ones() -> None:
         constants=(("a fixed filter", 9, 0.25, True),),
     )
     assert remarks(ledger("m", (owner, ())), "blur", "constant") == (
-        "Fixed numbers: a fixed filter, 9 of 1/4; stored but not learned."
+        "Fixed numbers: a fixed filter, 9 of 1/4; stored but not learned, so not counted."
     )
 
 
@@ -302,7 +309,7 @@ def test_equal_layers_are_gathered_in_the_sum() -> None:
             (28, 28, 1),
             (10, 10, 8),
             {"kernel_size": 3, "strides": 3, "padding": "same"},
-            "height and width: ⌈28/3⌉ = 10",
+            "height and width: ⌈28/3⌉ = 10, padded by 1 on each end: (28 + 1 + 1 − 3)/3 + 1 = 10",
         ),
         (
             "Conv2D",
@@ -324,7 +331,7 @@ def test_equal_layers_are_gathered_in_the_sum() -> None:
             (7, 7, 8),
             (15, 15, 4),
             {"kernel_size": 3, "strides": 2},
-            "height and width: 7·2 + 1 = 15",
+            "height and width: 7·2 + (3 − 2) = 15",
         ),
         ("UpSampling2D", (7, 5, 8), (14, 15, 8), {"size": (2, 3)}, "height: 7·2 = 14"),
         ("ZeroPadding2D", (7, 7, 8), (10, 9, 8), {"padding": ((1, 2), (1, 1))}, "height: 7 + 1 + 2 = 10"),
@@ -346,7 +353,7 @@ def test_arithmetic_that_does_not_give_the_real_size_is_not_said() -> None:
 
 
 def test_a_concatenation_adds_up_one_axis() -> None:
-    assert remarks(siamese(), "concatenate", "output") == "axis 3: 32 + 32 = 64"
+    assert remarks(siamese(), "concatenate", "output") == "26, 26, 64; axis 3: 32 + 32 = 64"
 
 
 def test_a_tied_weight_is_explained_where_it_is_used_again() -> None:
@@ -358,3 +365,274 @@ def test_a_tied_weight_is_explained_where_it_is_used_again() -> None:
         remarks(book, "head", "shared")
         == "embeddings is 'embedding/embeddings' used again: 800 counted there."
     )
+
+
+def account_of(*stack, shape=(8, 8, 4)) -> Ledger:
+    return tally.account(tally.Sequential([tally.Input(shape), *stack], name="m"))
+
+
+def test_a_grouped_convolution_divides_its_channels_by_the_groups() -> None:
+    found = explain(account_of(layers.Conv2D(6, 3, groups=2, name="c")))["c"].formula
+    assert found.symbols == "filters × (kernel height · kernel width · input channels / groups + 1)"
+    assert found.numbers == "6 × (3·3·4/2 + 1) = 114"
+    found = explain(account_of(layers.Conv2D(6, 3, groups=2, use_bias=False, name="c")))["c"].formula
+    assert found.symbols == "kernel height × kernel width × input channels / groups × filters"
+    assert found.numbers == "3 × 3 × 4/2 × 6 = 108"
+
+
+def test_a_depthwise_convolution_factors_out_the_channels_it_makes() -> None:
+    found = explain(account_of(layers.DepthwiseConv2D(3, depth_multiplier=2, name="d")))["d"].formula
+    assert found.symbols == "input channels × depth multiplier × (kernel height · kernel width + 1)"
+    assert found.numbers == "4 × 2 × (3·3 + 1) = 80"
+
+
+def test_one_symbol_stands_for_one_number() -> None:
+    key = entry("a", "key", (4, 2), "features", "units")
+    value = entry("a", "value", (6, 2), "features", "units")
+    assert formula(key, value) == ("units × (features of key + features of value)", "2 × (4 + 6) = 20")
+    found = explain(account_of(layers.SeparableConv2D(6, 3, name="s")))["s"].formula
+    assert found.symbols.endswith("filters × (depthwise channels + 1)")
+    assert found.numbers == "3·3·4·1 + 6 × (4 + 1) = 66"
+
+
+def test_equal_counts_of_two_kinds_are_not_summed_under_one_name() -> None:
+    parts = [("a", "Dense", 5), ("b", "Dense", 5), ("c", "Dense", 7), ("d", "Dense", 7)]
+    assert sum_of_parts(parts).symbols == "2 × a + 2 × c"
+
+
+def test_projections_inside_attention_are_written_as_one_formula() -> None:
+    inputs = tally.Input((5, 8))
+    book = tally.account(tally.Model(inputs, layers.MultiHeadAttention(2, 4, name="a")(inputs, inputs)))
+    found = explain(book)["a"].formula
+    assert found.symbols == "3 × heads × key size × (features + 1) + features × (heads · key size + 1)"
+    assert found.numbers == "3 × 2 × 4 × (8 + 1) + 8 × (2·4 + 1) = 288"
+    query, value = tally.Input((5, 8)), tally.Input((5, 6))
+    book = tally.account(tally.Model([query, value], layers.MultiHeadAttention(2, 4, name="a")(query, value)))
+    assert explain(book)["a"].formula.symbols == "query_dense + key_dense + value_dense + output_dense"
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (
+            layers.Conv2D(3, 3, name="x"),
+            "6, 6, 3; height and width: (8 − 3)/1 + 1 = 6; one channel for each filter",
+        ),
+        (
+            layers.Conv2D(3, 3, strides=2, padding="same", name="x"),
+            "4, 4, 3; height and width: 8/2 = 4, padded by 1 at the end: (8 + 1 − 3)/2 + 1 = 4; one channel for "
+            "each filter",
+        ),
+        (
+            layers.MaxPooling2D(3, strides=1, padding="same", name="x"),
+            "8, 8, 4; height and width: 8, as in the input, padded by 1 on each end: (8 + 1 + 1 − 3)/1 + 1 = 8",
+        ),
+        (
+            layers.DepthwiseConv2D((2, 4), padding="same", depth_multiplier=2, name="x"),
+            "8, 8, 8; height: 8, as in the input, padded by 1 at the end: (8 + 1 − 2)/1 + 1 = 8; width: 8, as in the "
+            "input, padded by 1 at the start and 2 at the end: (8 + 1 + 2 − 4)/1 + 1 = 8; channels: 4·2 = 8",
+        ),
+        (layers.GlobalMaxPooling2D(name="x"), "4; one value for each channel"),
+        (layers.Reshape((4, 64), name="x"), "4, 64; 4·64 = 256 values, as in the input"),
+        (layers.Permute((3, 1, 2), name="x"), "4, 8, 8; axes 3, 1 and 2 of the input"),
+        (layers.BatchNormalization(name="x"), "8, 8, 4, as the input"),
+        (layers.Dense(3, name="x"), "8, 8, 3; one value for each unit"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else "",
+)
+def test_an_output_says_its_shape_and_where_each_size_comes_from(layer, text: str) -> None:
+    assert remarks(account_of(layer), "x", "output") == text
+
+
+def test_a_causal_convolution_is_padded_in_front_alone() -> None:
+    book = account_of(layers.Conv1D(2, 3, padding="causal", dilation_rate=2, name="x"), shape=(9, 2))
+    assert "padded by 4 at the start: (9 + 4 − (2·(3 − 1) + 1))/1 + 1 = 9" in remarks(book, "x", "output")
+
+
+def test_an_input_says_which_layer_it_comes_from_and_how_that_made_its_shape() -> None:
+    stack = [layers.MaxPooling2D(2, name="pool"), layers.ReLU(name="relu"), layers.Flatten(name="flat")]
+    book = account_of(*stack, layers.Dropout(0.1, name="drop"), layers.Dense(2, name="head"))
+    assert remarks(book, "pool", "input") == "8, 8, 4, as the model is given it"
+    assert remarks(book, "relu", "input") == "4, 4, 4 from 'pool'"
+    assert remarks(book, "relu", "arithmetic") == "height and width: (8 − 2)/2 + 1 = 4"
+    assert remarks(book, "flat", "input") == "4, 4, 4 from 'relu', unchanged since 'pool'"
+    assert remarks(book, "head", "input") == "64 from 'drop', unchanged since 'flat'"
+    assert remarks(book, "head", "arithmetic") == "4·4·4 = 64 values in a row"
+
+
+def test_each_input_of_a_graph_names_its_layer() -> None:
+    left, right = tally.Input((4,), name="left"), tally.Input((3,), name="right")
+    joined = layers.Concatenate(name="join")([layers.Dense(2, name="a")(left), right])
+    book = tally.account(tally.Model([left, right], layers.Dense(1, name="head")(joined)))
+    found = [remark.text for remark in explain(book)["join"].remarks if remark.kind == "input"]
+    assert found == ["2 from 'a'", "3, the input 'right'"]
+    assert remarks(book, "head", "arithmetic") == "axis 1: 2 + 3 = 5"
+
+
+class Mystery(layers.Layer):
+    """A layer whose weights have no names for their axes, and whose size stands in an attribute."""
+
+    def __init__(self, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units, self.hidden = units, 6
+        self.blur = np.full((3, 3), 1 / 9)
+
+    def build(self, input_shape) -> None:
+        self.a = self.add_weight((input_shape[-1], self.hidden), name="a")
+        self.b = self.add_weight((self.hidden, self.units), name="b")
+
+    def call(self, x):
+        return x @ self.a.value @ self.b.value
+
+
+def test_unnamed_axes_are_matched_with_attributes_arguments_and_the_input() -> None:
+    found = explain(account_of(Mystery(5, name="x"), shape=(7,)))["x"]
+    assert found.formula.symbols == "input features · hidden + hidden · units"
+    assert found.formula.numbers == "7·6 + 6·5 = 42 + 30 = 72"
+
+
+def test_equal_sizes_are_not_told_apart_by_guessing() -> None:
+    found = explain(account_of(Mystery(7, name="x"), shape=(7,)))["x"]
+    assert found.formula.symbols == "7 · hidden + hidden · 7"
+    assert found.weights[0].product == "7 (input features or units) × 6 hidden = 42"
+
+
+def test_an_array_that_a_layer_keeps_is_counted_as_fixed() -> None:
+    text = remarks(account_of(Mystery(5, name="x"), shape=(7,)), "x", "constant")
+    assert text == "Fixed numbers: the array 'blur', 9 of 1/9; stored but not learned, so not counted."
+
+
+GLOBAL_SCALE = 0.5
+
+
+def test_a_lambda_says_what_its_function_has_captured_and_what_is_written_in_it() -> None:
+    kernel, factor, axis = np.full((2, 2), 0.25, "float32"), 2.5, -1
+    given = {
+        "array": lambda x: x * kernel.mean(),
+        "number": lambda x: x * factor,
+        "default": lambda x, weight=3: x * weight,
+        "literal": lambda x: x / 255.0,
+        "global": lambda x: x * GLOBAL_SCALE,
+        "axis": lambda x: tally.ops.max(x, axis=axis),
+    }
+    book = account_of(*(layers.Lambda(function, name=name) for name, function in given.items()))
+    kept, implied = "stored but not learned, so not counted.", "not stored and not learned, so not counted."
+    assert {name: remarks(book, name, "constant") for name in given} == {
+        "array": f"Fixed numbers: the array 'kernel', 4 of 1/4; {kept}",
+        "number": f"Fixed number: the number 'factor', 2.5; {kept}",
+        "default": f"Fixed number: the number 'weight', 3; {kept}",
+        "literal": f"Fixed number: a number in its code, 255; {implied}",
+        "global": f"Fixed number: the number 'GLOBAL_SCALE', 0.5; {kept}",
+        "axis": "Fixed: the function. No number or array was found in it or captured by it.",
+    }
+
+
+def test_an_operation_says_the_number_it_was_given() -> None:
+    inputs = tally.Input((4,))
+    book = tally.account(tally.Model(inputs, tally.ops.sum(inputs * 3, axis=-1)))
+    assert "a number it was given, 3" in remarks(book, "multiply", "constant")
+    assert "no number of its own" in remarks(book, "sum", "constant")
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (layers.Dropout(0.5, name="x"), "kept with probability 0.5 and multiplied by 1/(1 − 0.5) = 2."),
+        (layers.Rescaling(1 / 255, name="x"), "Fixed: scale 1/255 and offset 0, chosen"),
+        (layers.MaxPooling2D((2, 3), strides=2, name="x"), "a window of 2×3, moved by 2."),
+        (layers.Activation("tanh", name="x"), "the function tanh"),
+        (layers.LeakyReLU(0.2, name="x"), "negative_slope 0.2"),
+        (layers.Flatten(name="x"), "fixed is only where each value goes"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else "",
+)
+def test_a_layer_that_learns_nothing_says_what_is_fixed(layer, text: str) -> None:
+    assert text in remarks(account_of(layer), "x", "constant")
+
+
+def repeated(depth: int) -> Ledger:
+    blocks = [tally.Sequential([layers.Dense(4), layers.Dense(4)], name=f"block_{i}") for i in range(depth)]
+    return account_of(*blocks, layers.Dense(4, name="odd"), shape=(4,))
+
+
+def test_a_block_that_repeats_another_says_which() -> None:
+    explained = explain(repeated(3))
+    assert explained["block_0"].like is None
+    assert explained["block_2"].like == "block_0"
+    assert explained["block_2/dense_1"].like == "block_0/dense_1"
+    assert explained["odd"].like is None
+    assert explained["block_2"].formula.numbers == "2 × 20 = 40"
+
+
+def test_blocks_that_differ_in_anything_are_not_folded() -> None:
+    first, second = (tally.Sequential([layers.Dense(4)], name=name) for name in "ab")
+    second.trainable = False
+    book = account_of(first, second, shape=(4,))
+    assert [owner.like for owner in explain(book).owners] == [None] * len(book.owners)
+
+
+def test_repeated_blocks_are_drawn_once_unless_all_are_asked_for() -> None:
+    explained = explain(repeated(12))
+    shown = render(draw(explained))
+    assert "block_0 (Sequential), and 11 more like it" in shown
+    assert "12 × 40 parameters" in shown
+    assert "block_1/dense" not in shown
+    assert "block_11/dense_1 (Dense)" in render(draw(explained, fold=False))
+
+
+def test_one_layer_is_explained_by_its_path_or_its_name() -> None:
+    explained = explain(repeated(2), "block_1")
+    assert [owner.path for owner in explained.owners] == ["block_1", "block_1/dense", "block_1/dense_1"]
+    assert explained.total == 40
+    assert repr(explained) == "<Explanation of 'block_1' in 'm': 40 parameters, 3 layers>"
+    assert render(draw(explained)).startswith('Parameters of "block_1" in "m"')
+    assert explain(repeated(2), "odd").formula.numbers == "4 × (4 + 1) = 20"
+    with pytest.raises(ValueError, match=r"'m' has no layer 'ood'\. Did you mean 'odd'\?"):
+        explain(repeated(2), "ood")
+    with pytest.raises(ValueError, match="several layers 'dense_1'"):
+        explain(repeated(2), "dense_1")
+
+
+def test_an_explanation_is_data_and_says_so_in_one_line() -> None:
+    explained = explain(repeated(2))
+    assert repr(explained) == "<Explanation of 'm': 100 parameters, 8 layers>"
+    read = json.loads(explained.to_json())
+    assert list(read) == ["schema_version", "kind", "name", "layer", "total", "formula", "layers"]
+    assert (read["schema_version"], read["kind"], read["total"]) == (EXPLANATION_VERSION, "explanation", 100)
+    assert read["layers"][2]["formula"]["numbers"] == "4 × (4 + 1) = 20"
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (layers.Conv2D(8, 3, groups=2), "8 × (3·3 · input channels / 2 + 1)"),
+        (layers.SeparableConv2D(3, 3), "input channels · 3·3 + 3 × (input channels + 1)"),
+        (layers.DepthwiseConv2D(3), "input channels × 1 × (3·3 + 1)"),
+        (layers.Conv2DTranspose(4, 2, use_bias=False), "4 × (input channels · 2·2)"),
+        (layers.Embedding(5, 3), "5 × 3 = 15"),
+        (layers.LSTM(4), "4 × 4 × (features + 4 + 1)"),
+        (layers.GRU(4), "3 × 4 × (features + 4 + 2)"),
+        (layers.BatchNormalization(scale=False), "3 × channels"),
+        (layers.LayerNormalization(), "2 × channels"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else "",
+)
+def test_an_unbuilt_layer_says_what_it_will_be_by_its_options(layer, expected: str) -> None:
+    assert explain(tally.account(layer))[""].expected == expected
+
+
+def test_what_a_ledger_is_asked_grows_with_the_layers_and_not_with_their_square(monkeypatch) -> None:
+    asked: Counter[int] = Counter()
+    depth = 0
+    for name in ("under", "owned_by", "children", "owner"):
+        method = getattr(Ledger, name)
+
+        def counted(self, path="", method=method):
+            asked[depth] += 1
+            return method(self, path)
+
+        monkeypatch.setattr(Ledger, name, counted)
+    for depth in (10, 40):
+        explain(repeated(depth))
+    assert asked[10] > 30
+    assert asked[40] < 5 * asked[10]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tally
+from accounting.sums import equations, evaluate
 from layers.cases import Case, collect
 from tally.accounting import Explanation, Ledger, explain
 from tally.models.ledger import account
@@ -43,14 +44,6 @@ def explained(case: Case) -> tuple[tally.layers.Layer, Ledger, Explanation]:
         layer(inputs, **case.keywords)
     ledger = account(layer)
     return layer, ledger, explain(ledger)
-
-
-def evaluate(formula: str) -> float:
-    """Work out what is written with the signs of books."""
-    signs = {"×": "*", "·": "*", "−": "-", ",": "", "⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")"}
-    for sign, python in signs.items():
-        formula = formula.replace(sign, python)
-    return eval(formula, {"floor": math.floor, "ceil": math.ceil})
 
 
 @each_case
@@ -105,13 +98,22 @@ def test_a_layer_with_weights_says_why_they_are_as_many(case: Case) -> None:
 def test_the_arithmetic_of_an_output_gives_its_real_size(case: Case) -> None:
     _, ledger, explanation = explained(case)
     for owner in explanation.owners:
-        sizes = {size for shape in ledger.owner(owner.path).output_shapes for size in shape[1:]}
+        shapes = [shape[1:] for shape in ledger.owner(owner.path).output_shapes]
+        real = {size for shape in shapes for size in shape} | {
+            math.prod(filter(None, shape)) for shape in shapes
+        }
         for remark in owner.remarks:
-            if remark.kind == "output":
-                line = re.sub(r"^[a-z0-9 ,]+: | values in a row", "", remark.text)
-                formula, equals, size = line.rpartition(" = ")
-                assert int((size if equals else line.partition(", as")[0]).replace(",", "")) in sizes
-                assert not equals or evaluate(formula) == int(size.replace(",", ""))
+            for value, written in equations(remark.text) if remark.kind == "output" else ():
+                assert value == written
+                assert written in real
+
+
+@each_case
+def test_a_layer_without_weights_says_what_is_fixed_instead(case: Case) -> None:
+    _, ledger, explanation = explained(case)
+    for owner in explanation.owners:
+        if ledger.owner(owner.path).status == "no weights":
+            assert any(remark.kind == "constant" for remark in owner.remarks), owner.type
 
 
 @each_case

@@ -69,9 +69,8 @@ def test_summary_shows_the_model_in_a_file(capsys):
     assert 'Model: "stored"' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["summary", "explain"])
-def test_json_is_the_ledger_and_nothing_else(command, capsys):
-    assert main([command, "small_models.py:model", "--json"]) == 0
+def test_the_ledger_comes_as_json_and_nothing_else(capsys):
+    assert main(["summary", "small_models.py:model", "--format", "ledger"]) == 0
     shown = capsys.readouterr()
     assert Ledger.from_json(shown.out).total == 15
     assert json.loads(shown.out)["name"] == "small"

@@ -1,5 +1,6 @@
 """What `model.summary` prints of a nested model, whole, in each of its forms."""
 
+import re
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ multiply (Multiply)                         (None, 2)              0            
         + TOTALS,
     ),
     "a range": (
-        {"layer_range": ["encoder", "head"], "line_length": 60},
+        {"layer_range": ["encoder", "head"], "line_length": 66},
         """Model: "outer"
 
 Layer (type)          Output Shape  Param #  State
@@ -81,6 +82,28 @@ def test_a_summary_of_a_nested_model_reads_so(nested: Any, options: dict, expect
     printed: list[str] = []
     nested.summary(print_fn=printed.append, **options)
     assert "\n".join(printed).strip() == expected.strip()
+
+
+def test_a_model_takes_columns_depth_and_folding(nested: Any) -> None:
+    printed: list[str] = []
+    nested.summary(columns="parameters, multiply-adds", depth=1, fold=False, print_fn=printed.append)
+    assert re.search(r"├ conv \(Conv2D\) +20 +288$", printed[0], re.M)
+
+
+def test_the_function_takes_what_the_method_takes_and_gives_the_rows_back(nested: Any) -> None:
+    printed: list[str] = []
+    made = tally.summary(nested, print_fn=printed.append)
+    assert nested.summary(print_fn=printed.append) is None
+    assert printed[0] == printed[1]
+    assert [row.params for row in made.rows] == [0, 20, 119, 0]
+    assert tally.summary(nested.account(), print_fn=printed.append).rows == made.rows
+
+
+def test_keras_arguments_keep_their_order(nested: Any) -> None:
+    printed: list[str] = []
+    nested.summary(60, None, printed.append, True, True, ["encoder", "head"])
+    assert "├ conv" in printed[0]
+    assert "Trainable" in printed[0]
 
 
 def test_a_summary_goes_to_standard_output(nested: Any, capsys: Any) -> None:

@@ -10,6 +10,7 @@ import tally
 from tally import layers
 from tally.accounting import Ledger, explain
 from tally.models.ledger import account
+from tally.models.verbs.summary import summary_of
 from tally.report import draw, render, summarise
 
 IMAGE = (28, 28, 1)
@@ -122,6 +123,72 @@ def careless() -> tally.Model:
     return model
 
 
+class Block(layers.Layer):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = layers.LayerNormalization()
+        self.attention = layers.MultiHeadAttention(2, width // 2)
+        self.up = layers.Dense(4 * width, activation="gelu")
+        self.down = layers.Dense(width)
+
+    def call(self, x):
+        normal = self.norm(x)
+        x = x + self.attention(normal, normal, use_causal_mask=True)
+        return x + self.down(self.up(x))
+
+
+class Deep(tally.Model):
+    """Twelve blocks, positions of its own, and logits from the embedding's own table."""
+
+    def __init__(self) -> None:
+        super().__init__(name="gpt")
+        self.tokens = layers.Embedding(100, 8, name="tokens")
+        self.blocks = [Block(8) for _ in range(12)]
+        self.norm = layers.LayerNormalization(name="norm")
+
+    def build(self, shape):
+        self.position = self.add_weight(shape=(shape[-1], 8), name="position", axes=("positions", "features"))
+
+    def call(self, ids):
+        x = self.tokens(ids) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ tally.ops.transpose(self.tokens.embeddings)
+
+
+def gpt() -> tally.Model:
+    model = Deep()
+    model(np.zeros((1, 6), "int32"))
+    return model
+
+
+def tickets() -> tally.Model:
+    title, body = tally.Input((40,), name="title"), tally.Input((200,), name="body_of_the_ticket")
+    words = layers.Embedding(1000, 16, name="words")
+    short = layers.GlobalAveragePooling1D(name="title_mean")(words(title))
+    joined = layers.Concatenate(name="together")([short, layers.LSTM(8, name="body_lstm")(words(body))])
+    return tally.Model([title, body], layers.Dense(4, name="department")(joined), name="tickets")
+
+
+class Twice(tally.Model):
+    """One layer, held in two stacks."""
+
+    def __init__(self) -> None:
+        super().__init__(name="twice")
+        self.shared = layers.Dense(8, name="shared")
+        self.up = tally.Sequential([self.shared, layers.Dense(8)], name="up")
+        self.down = tally.Sequential([self.shared], name="down")
+
+    def call(self, x):
+        return self.down(self.up(x))
+
+
+def twice() -> tally.Model:
+    model = Twice()
+    model(np.zeros((1, 8), "float32"))
+    return model
+
+
 def trillions() -> tally.Model:
     stack = [layers.Dense(10**6, use_bias=False, name=f"a_dense_layer_of_trillions_{i}") for i in range(3)]
     return tally.Sequential([tally.Input((10**6,)), *stack], name="trillions")
@@ -137,6 +204,26 @@ def book(make) -> Ledger:
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_a_live_summary_looks_as_it_did(make, golden) -> None:
     golden(f"live_summary_{make.__name__}", render(summarise(book(make), line_length=88)))
+
+
+@pytest.mark.parametrize("width", [60, 88, 140])
+@pytest.mark.parametrize("make", [gpt, tickets, twice], ids=lambda make: make.__name__)
+def test_a_summary_is_set_for_each_width(make, width: int, golden) -> None:
+    shown = render(summarise(book(make), line_length=width))
+    assert max(map(len, shown.split("\n"))) <= width
+    golden(f"live_{make.__name__}_{width}", shown)
+
+
+def test_twelve_blocks_open_to_one(golden) -> None:
+    made = summary_of(gpt(), depth=1, columns="shape,params,macs,activations", line_length=110)
+    golden("live_gpt_opened", render(made.document))
+    assert all(row.multiply_adds is not None for row in made.rows)
+
+
+def test_the_total_means_the_same_before_and_after_training() -> None:
+    untrained, learned = (render(summarise(account(make()))).split("\n") for make in (convnet, trained))
+    kept = [line for line in learned if not line.lstrip().startswith(("Optimizer", "for the", "of its"))]
+    assert [line.split() for line in kept] == [line.split() for line in untrained]
 
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)

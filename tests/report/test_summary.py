@@ -17,8 +17,9 @@ from accounting.written import (
     transfer,
     unbuilt,
 )
+from report.deep import blocks
 from tally.accounting import Ledger, Owner, explain
-from tally.report import draw, render, summarise
+from tally.report import draw, render, summarise, tabulate
 
 EXAMPLES = {
     "mnist": mnist(),
@@ -55,11 +56,9 @@ def test_a_narrow_summary_keeps_every_number(golden) -> None:
 @pytest.mark.parametrize("expand", [False, True])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_rows_add_up_to_the_total(name: str, expand: bool) -> None:
-    table = next(
-        part for part in summarise(EXAMPLES[name], expand_nested=expand).parts if hasattr(part, "rows")
+    assert (
+        sum(one.params for one in tabulate(EXAMPLES[name], expand_nested=expand).rows) == EXAMPLES[name].total
     )
-    place = [column.title for column in table.columns].index("Param #")
-    assert sum(int(cells[place].replace(",", "")) for cells in table.rows) == EXAMPLES[name].total
 
 
 def test_the_total_is_written_as_keras_writes_it() -> None:
@@ -86,8 +85,10 @@ def test_a_zero_says_that_weights_are_untracked() -> None:
     assert "w (model.py:10) and b (model.py:11)" in text(naive_linear(), 200)
 
 
-def test_a_zero_says_where_the_weights_are_counted() -> None:
-    assert "0 (320 counted at tower)" in row(siamese(), "tower_1")
+def test_a_layer_used_again_says_where_its_weights_are_counted() -> None:
+    assert "320, counted at tower" in row(siamese(), "tower_1")
+    again = tabulate(siamese()).rows[3]
+    assert (again.params, again.counted_elsewhere, again.counted_at) == (0, 320, ("tower",))
 
 
 def test_a_tied_weight_says_where_it_is_counted() -> None:
@@ -95,7 +96,7 @@ def test_a_tied_weight_says_where_it_is_counted() -> None:
     tied = (replace(weights[0], shared_with="embedding/embeddings"), weights[1])
     table = entry("embedding", "embeddings", (100, 8))
     book = ledger("m", (Owner(path="embedding", type="Embedding"), (table,)), (owner, tied))
-    assert row(book, "head").endswith("100 (800 counted at embedding)")
+    assert row(book, "head").endswith("100 (+ 800 counted at embedding)")
 
 
 def test_connections_are_shown_only_where_the_graph_branches() -> None:
@@ -191,8 +192,77 @@ def test_positions_written_for_keras_leave_room_for_the_columns_keras_has_not() 
 def test_columns_can_be_chosen() -> None:
     shown = text(transfer(), columns=("layer", "dtype", "bytes"))
     assert re.search(r"^dense \(Dense\)\s+bfloat16\s+660.00 B$", shown, re.M)
-    with pytest.raises(ValueError, match="'colour'"):
-        summarise(mnist(), columns=("colour",))
+
+
+def test_columns_go_by_the_words_people_use_for_them() -> None:
+    words = "Output Shape, parameters, multiply-adds, activation bytes, connections"
+    assert text(mnist(), columns=words) == text(
+        mnist(), columns=["layer", "shape", "params", "macs", "activations", "inputs"]
+    )
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"'origins'; .* inputs and origin\. Did you mean 'origin'"):
+        summarise(mnist(), columns=("origins",))
+
+
+def test_a_column_that_was_asked_for_is_never_left_out() -> None:
+    shown = text(transfer(), 40, columns="shape,params,frozen,state")
+    assert re.search(r"Output Shape +Param # +Frozen +State", shown)
+
+
+def test_multiply_adds_add_up_and_say_what_they_are() -> None:
+    shown = text(mnist(), columns="params,macs")
+    assert re.search(r"conv2d_1 \(Conv2D\) +18,496 +2,230,272$", shown, re.M)
+    assert "Multiply-adds:  2,440,960 for one example, without biases".replace("  ", " ") in shown
+    assert "a count of FLOPs has two for each" in shown
+    assert sum(one.multiply_adds for one in tabulate(mnist()).rows) == 2_440_960
+
+
+def test_multiply_adds_that_cannot_be_told_are_no_zero() -> None:
+    shown = text(naive_linear(), columns="macs")
+    assert re.search(r"naive_linear \(NaiveLinear\) +\?$", shown, re.M)
+    assert "Multiply-adds: at least 0" in shown
+    assert tabulate(naive_linear()).rows[0].multiply_adds is None
+
+
+def test_activations_are_bytes_of_outputs_at_the_size_of_their_type() -> None:
+    assert re.search(r"^conv2d \(Conv2D\) +84.50 KB$", text(mnist(), columns="activations"), re.M)
+    half = tabulate(mnist(), activation_dtype="bfloat16")
+    assert half.rows[0].activation_bytes == 2 * 26 * 26 * 32
+    assert "each number bfloat16" in text(mnist(), columns="activations", activation_dtype="bfloat16")
+
+
+def test_depth_opens_layers_so_far_and_no_further() -> None:
+    assert "norm1" not in text(blocks(2))
+    assert "norm1" in text(blocks(2), depth=1)
+    assert "query" not in text(blocks(2), depth=1)
+    assert text(blocks(2), depth=2) == text(blocks(2), expand_nested=True)
+    with pytest.raises(ValueError, match="begins at 0, but was -1"):
+        summarise(blocks(2), depth=-1)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_folded_model_looks_as_it_did(depth: int, golden) -> None:
+    golden(f"summary_blocks_{depth}", text(blocks(12), depth=depth, columns="shape,params,macs"))
+
+
+def test_a_repeated_warning_is_said_once() -> None:
+    lost = entry("a", "w", (10, 5), state="untracked", origin="model.py:10")
+    parts = [
+        (
+            Owner(path=f"block_{place}", type="Naive", builtin=False, status="no weights"),
+            (replace(lost, path=f"block_{place}/w", owner=f"block_{place}"),),
+        )
+        for place in range(5)
+    ]
+    shown = text(ledger("m", *parts), 300)
+    assert shown.count("acts as a weight") == 1
+    assert "block_0, block_1, block_2 and 2 more: w (model.py:10)" in shown
+
+
+def test_a_layer_is_not_called_a_model() -> None:
+    assert text(replace(mnist(), source="tally layer")).startswith('Layer: "mnist"')
 
 
 def test_a_trillion_parameters_are_written_to_the_digit() -> None:

@@ -1,15 +1,30 @@
 """Why every number in a ledger is what it is: a formula, the weights one by one, and the reasons in words."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from tally.accounting.formula import Formula, closed_form, product_in_words, sum_of_parts, sum_of_products
+from tally.accounting.alike import likenesses
+from tally.accounting.expected import expected
+from tally.accounting.formula import (
+    Formula,
+    closed_form,
+    one_meaning,
+    product_in_words,
+    sum_of_formulas,
+    sum_of_parts,
+    sum_of_products,
+)
 from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, State
-from tally.accounting.reasons import Remark, reasons
-from tally.accounting.window import each_side
+from tally.accounting.place import locate
+from tally.accounting.reasons import reasons
+from tally.accounting.remark import Remark
+from tally.accounting.shapes import Sources, sources
+from tally.accounting.words import inside, plural
 
-Entries: TypeAlias = Sequence[Entry]
+EXPLANATION_VERSION = 1
+"""Of the data that `Explanation.to_json` writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +60,7 @@ class OwnerExplanation:
         weights: Its own parameter arrays, without what random generators and optimizers keep.
         remarks: The reasons in words.
         origin: The line that made it.
+        like: The path of the first layer that is the same but for its name; None if it is the first itself.
     """
 
     path: str
@@ -56,21 +72,31 @@ class OwnerExplanation:
     weights: tuple[WeightExplanation, ...]
     remarks: tuple[Remark, ...]
     origin: str | None
+    like: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Explanation:
-    """A whole ledger explained.
+    """A whole ledger, or one layer of it, explained.
 
     Args:
         name: The model's name.
-        formula: The total as the sum of the outermost layers.
+        formula: The total as the sum of the outermost layers, or that of the one layer.
         owners: Each layer's explanation, in the ledger's order.
+        layer: The path of the layer that alone was asked for; None where all are explained.
     """
 
     name: str
     formula: Formula
     owners: tuple[OwnerExplanation, ...]
+    layer: str | None = None
+
+    def __repr__(self) -> str:
+        """One line: the text has been shown already."""
+        of = f"{self.layer!r} in {self.name!r}" if self.layer else repr(self.name)
+        return (
+            f"<Explanation of {of}: {plural(self.total, 'parameter')}, {plural(len(self.owners), 'layer')}>"
+        )
 
     @property
     def total(self) -> int:
@@ -88,9 +114,29 @@ class Explanation:
                 return owner
         raise KeyError(path)
 
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Write the explanation as JSON under a versioned schema, its keys always in the same order."""
+        document: dict[str, Any] = {
+            "schema_version": EXPLANATION_VERSION,
+            "kind": "explanation",
+            "name": self.name,
+            "layer": self.layer,
+            "total": self.total,
+            "formula": asdict(self.formula),
+            "layers": [asdict(owner) for owner in self.owners],
+        }
+        return json.dumps(document, indent=indent, ensure_ascii=False)
 
-def explain(ledger: Ledger) -> Explanation:
-    """Explain every layer of a ledger.
+
+def explain(ledger: Ledger, layer: str | None = None) -> Explanation:
+    """Explain every layer of a ledger, or one and the layers inside it.
+
+    Args:
+        ledger: What to explain.
+        layer: The path of a layer, its name, or the end of its path where that is enough.
+
+    Raises:
+        ValueError: There is no such layer, or there are several.
 
     Example:
         >>> axes = ("kernel height", "kernel width", "input channels", "filters")
@@ -105,22 +151,46 @@ def explain(ledger: Ledger) -> Explanation:
         >>> explain(ledger)["conv2d"].formula.numbers
         '32 × (1·3·3 + 1) = 320'
     """
-    return Explanation(
-        name=ledger.name,
-        formula=sum_of_parts(_parts(ledger, "")),
-        owners=tuple(_explain_owner(ledger, owner) for owner in ledger.owners),
-    )
+    place = "" if layer is None else locate(ledger, layer)
+    book = _Book(ledger, _counts(ledger), sources(ledger), likenesses(ledger))
+    chosen = [owner for owner in ledger.owners if not place or f"{owner.path}/".startswith(f"{place}/")]
+    owners = tuple(_explain_owner(book, owner) for owner in chosen)
+    if not place:
+        return Explanation(name=ledger.name, formula=sum_of_parts(_parts(book, "")), owners=owners)
+    nothing = Formula(symbols="", numbers="0", value=0)
+    return Explanation(name=ledger.name, formula=owners[0].formula or nothing, owners=owners, layer=place)
 
 
-def _explain_owner(ledger: Ledger, owner: Owner) -> OwnerExplanation:
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """A ledger with what was found out about it once for all its layers."""
+
+    ledger: Ledger
+    counts: Mapping[str, int]
+    came: Sources
+    alike: Mapping[str, str]
+
+
+def _counts(ledger: Ledger) -> dict[str, int]:
+    """The parameters of each layer, those inside it included."""
+    counts: dict[str, int] = {}
+    for owner in reversed(ledger.owners):  # a layer stands before those inside it
+        inner = sum(counts[layer.path] for layer in ledger.children(owner.path) if owner.path)
+        counts[owner.path] = _total(ledger.owned_by(owner.path)) + inner
+    counts[""] = ledger.total
+    return counts
+
+
+def _explain_owner(book: _Book, owner: Owner) -> OwnerExplanation:
+    ledger = book.ledger
     entries = ledger.owned_by(owner.path)
     return OwnerExplanation(
         path=owner.path,
         name=owner.name,
         type=owner.type,
-        count=_total(ledger.under(owner.path)),
-        formula=_formula(ledger, owner, _counted(ledger, owner)),
-        expected=_expected(owner) if owner.status == "unbuilt" and not entries else None,
+        count=book.counts[owner.path],
+        formula=_formula(book, owner),
+        expected=expected(owner) if owner.status == "unbuilt" and not _counted(ledger, owner) else None,
         weights=tuple(
             WeightExplanation(
                 path=entry.path,
@@ -132,16 +202,17 @@ def _explain_owner(ledger: Ledger, owner: Owner) -> OwnerExplanation:
             for entry in entries
             if entry.state not in ("seed", "optimizer")
         ),
-        remarks=reasons(owner, ledger),
+        remarks=reasons(owner, ledger, book.came),
         origin=owner.origin,
+        like=book.alike.get(owner.path),
     )
 
 
-def _parts(ledger: Ledger, path: str) -> Iterator[tuple[str, str, int]]:
+def _parts(book: _Book, path: str) -> Iterator[tuple[str, str, int]]:
     """Give the name, kind and count of each layer directly inside one, after what it owns itself."""
-    yield "own weights", "own weights", _total(ledger.owned_by(path))
-    for child in ledger.children(path):
-        yield child.path.removeprefix(f"{path}/"), child.type, _total(ledger.under(child.path))
+    yield "own weights", "own weights", _total(book.ledger.owned_by(path))
+    for child in book.ledger.children(path):
+        yield child.path.removeprefix(f"{path}/"), child.type, book.counts[child.path]
 
 
 def _counted(ledger: Ledger, owner: Owner) -> list[Entry]:
@@ -149,32 +220,30 @@ def _counted(ledger: Ledger, owner: Owner) -> list[Entry]:
     return [entry for entry in own if entry.state in COUNTED and entry.shared_with is None]
 
 
-def _total(entries: Entries) -> int:
+def _total(entries: Sequence[Entry]) -> int:
     return sum(entry.count for entry in entries if entry.state in COUNTED)
 
 
-def _formula(ledger: Ledger, owner: Owner, counted: list[Entry]) -> Formula | None:
-    if ledger.children(owner.path):
-        bearing = [child for child in ledger.children(owner.path) if _total(ledger.under(child.path))]
-        if len(bearing) == 1 and not counted:  # a wrapper's count is that of what it wraps
-            return _formula(ledger, bearing[0], _counted(ledger, bearing[0]))
-        return sum_of_parts(_parts(ledger, owner.path)) if bearing or counted else None
-    if not counted:
+def _formula(book: _Book, owner: Owner) -> Formula | None:
+    counted = _counted(book.ledger, owner)
+    if not book.ledger.children(owner.path):
+        return _own_formula(counted, owner) if counted else None
+    bearing = [child for child in book.ledger.children(owner.path) if book.counts[child.path]]
+    if len(bearing) == 1 and not counted:  # a wrapper's count is that of what it wraps
+        return _formula(book, bearing[0])
+    if not bearing and not counted:
         return None
-    if any(entry.shape and not any(entry.axes) for entry in counted):
+    if owner.builtin and inside(owner.type):
+        whole = [entry for entry in book.ledger.under(owner.path) if entry.count and entry.state in COUNTED]
+        if one_meaning(whole):
+            own = [_own_formula(counted, owner)] if counted else []
+            inner = [_formula(book, child) for child in bearing]
+            return sum_of_formulas([*own, *(formula for formula in inner if formula is not None)])
+        return sum_of_parts((name, name, count) for name, _, count in _parts(book, owner.path))
+    return sum_of_parts(_parts(book, owner.path))
+
+
+def _own_formula(counted: Sequence[Entry], owner: Owner) -> Formula:
+    if any(entry.shape and not all(entry.axes) for entry in counted):
         return sum_of_products(counted, owner)
-    return closed_form(counted)
-
-
-def _expected(owner: Owner) -> str | None:
-    """Give the formula of a layer that isn't built, with its options put in and only its input left open."""
-    bias = " + 1" if owner.option("use_bias", True) else ""
-    kernel, filters, units = owner.option("kernel_size"), owner.option("filters"), owner.option("units")
-    if kernel is not None and filters is not None and "Separable" not in owner.type:
-        sides = "·".join(f"{side:,}" for side in each_side(kernel, 1))
-        groups = owner.option("groups", 1)
-        channels = "input channels" if groups == 1 else f"input channels / {groups:,}"
-        return f"{filters:,} × ({channels} · {sides}{bias})"
-    if owner.type == "Dense" and units is not None:
-        return f"{units:,} × (features + 1)" if bias else f"{units:,} × features"
-    return None
+    return closed_form(counted, owner)

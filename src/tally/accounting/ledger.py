@@ -1,12 +1,14 @@
 """The ledger: every parameter array of a model, and every layer that owns some, as frozen data."""
 
-import json
+import functools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeAlias, cast, get_args
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from tally.accounting.schema import read_document, thaw, write_document
 
 State: TypeAlias = Literal["trainable", "frozen", "state", "seed", "optimizer", "fixed", "untracked"]
 Status: TypeAlias = Literal["built", "unbuilt", "no weights"]
@@ -18,6 +20,7 @@ COUNTED: tuple[State, ...] = ("trainable", "frozen", "state")
 """The states that make up the total; all others have figures of their own."""
 
 
+@functools.cache
 def bits(dtype: str) -> int:
     """Return how many bits one element takes, read from the name of its type.
 
@@ -320,6 +323,14 @@ class Ledger:
         """Return the owners directly inside the one at `path`; `""` gives the outermost layers."""
         return self._index.children.get(path, ())
 
+    def parent(self, path: str) -> Owner:
+        """Return the nearest owner around the one at a path.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self.owner(_parent(path, self._index.owners))
+
     def under(self, path: str = "") -> tuple[Entry, ...]:
         """Return every entry owned at `path` or anywhere below it, in the ledger's order of owners."""
         found = list(self.owned_by(path))
@@ -328,41 +339,55 @@ class Ledger:
         return tuple(found)
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Write the ledger as JSON under a versioned schema, its keys always in the same order."""
-        document = {"schema_version": SCHEMA_VERSION, "name": self.name, "source": self.source}
-        parts = {"owners": [asdict(o) for o in self.owners], "entries": [asdict(e) for e in self.entries]}
-        return json.dumps(document | parts, indent=indent, ensure_ascii=False)
+        """Write the ledger as JSON under a versioned schema, its keys always in the same order.
+
+        Raises:
+            ValueError: An option or a constant holds something else than numbers, words and tuples of them.
+        """
+        rows = {"owners": [_row(owner) for owner in self.owners], "entries": [_row(e) for e in self.entries]}
+        head = {"schema_version": SCHEMA_VERSION, "kind": "ledger", "name": self.name, "source": self.source}
+        return write_document(head, rows, indent)
 
     @classmethod
     def from_json(cls, text: str) -> "Ledger":
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, or anything else that keeps to `tally.accounting.schema`.
 
         Raises:
-            ValueError: The text is not a ledger, or one of another schema.
+            ValueError: The text is not a ledger, or one of another schema; with the place and the reason.
         """
-        read: Any = json.loads(text)
-        document = cast("dict[str, Any]", read if isinstance(read, dict) else {})
-        version = document.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"A ledger of schema version {SCHEMA_VERSION} was expected, but this has {version!r}."
-            )
-        return cls(
-            name=document["name"],
-            source=document["source"],
-            owners=_rows(Owner, document["owners"]),
-            entries=_rows(Entry, document["entries"]),
+        document = read_document(text, SCHEMA_VERSION)
+        owners, entries = (
+            _rows(Owner, document["owners"], "owners"),
+            _rows(Entry, document["entries"], "entries"),
         )
+        known = {entry.path for entry in entries}
+        for place, entry in enumerate(entries):
+            if entry.shared_with is not None and entry.shared_with not in known:
+                raise ValueError(
+                    f"This is no ledger: entries[{place}] is shared with {entry.shared_with!r}, which is not in it."
+                )
+        return cls(name=document["name"], source=document["source"], owners=owners, entries=entries)
 
 
-def _rows(kind: type, rows: Iterable[dict[str, Any]]) -> tuple[Any, ...]:
-    known = {column.name for column in fields(kind)}
-    for row in rows:
-        if unknown := row.keys() - known:
-            raise ValueError(f"A ledger's {kind.__name__.lower()} has no {', '.join(sorted(unknown))}.")
-    return tuple(kind(**{name: _frozen(value) for name, value in row.items()}) for row in rows)
+_DEEPEST = 100
+"""Layers inside layers in a ledger that is read; no model comes near it."""
 
 
-def _frozen(value: Any) -> Any:
-    """Turn JSON's lists back into tuples, so that what was read is hashable and equal to what was written."""
-    return tuple(map(_frozen, cast("list[Any]", value))) if isinstance(value, list) else value
+def _row(one: Owner | Entry) -> dict[str, Any]:
+    return {column.name: getattr(one, column.name) for column in fields(one)}
+
+
+def _rows(kind: Callable[..., Any], rows: list[dict[str, Any]], what: str) -> tuple[Any, ...]:
+    """Make owners or entries of what was read, and name the row that can't be one."""
+    made: dict[str, Any] = {}
+    for place, row in enumerate(rows):
+        path: str = row["path"]
+        try:
+            if path in made:
+                raise ValueError(f"the path {path!r} is listed twice.")
+            if path.count("/") >= _DEEPEST:
+                raise ValueError(f"the path {path[:40]!r}… has more than {_DEEPEST} parts.")
+            made[path] = kind(**{name: thaw(value) for name, value in row.items()})
+        except ValueError as error:
+            raise ValueError(f"This is no ledger: in {what}[{place}], {error}") from None
+    return tuple(made.values())

@@ -47,9 +47,9 @@ def output_arithmetic(owner: Owner) -> tuple[str, ...]:
     for name, side, result in _sides(owner, before, after):
         text, value = rule(side)
         if value == result:
-            lines.setdefault(f"{text} = {value:,}" if text else f"{value:,}, as in the input", []).append(
-                name
-            )
+            line = f"{text} = {value:,}" if text else f"{value:,}, as in the input"
+            line += _border(side, value) if rule is _slid else ""
+            lines.setdefault(line, []).append(name)
     return tuple(f"{_and(names)}: {line}" for line, names in lines.items())
 
 
@@ -98,10 +98,40 @@ def _slid(side: Side) -> tuple[str, int]:
         if side.stride == 1:
             return "", side.size
         return _quotient(f"{side.size:,}", side.size, side.stride, math.ceil, "⌈⌉")
-    span = side.dilation * (side.window - 1) + 1
-    wide = f"{side.window:,}" if side.dilation == 1 else f"({side.dilation:,}·({side.window:,} − 1) + 1)"
-    text, steps = _quotient(f"({side.size:,} − {wide})", side.size - span, side.stride, math.floor, "⌊⌋")
+    return _fitted(side, f"{side.size:,}", side.size)
+
+
+def _fitted(side: Side, shown: str, size: int) -> tuple[str, int]:
+    """Count the places at which a window fits into a size, which is shown as the sum it may be."""
+    text, steps = _quotient(f"({shown} − {_width(side)})", size - _span(side), side.stride, math.floor, "⌊⌋")
     return f"{text} + 1", steps + 1
+
+
+def _span(side: Side) -> int:
+    """How far a window reaches, its holes included."""
+    return side.dilation * (side.window - 1) + 1
+
+
+def _width(side: Side) -> str:
+    return f"{side.window:,}" if side.dilation == 1 else f"({side.dilation:,}·({side.window:,} − 1) + 1)"
+
+
+def _border(side: Side, result: int) -> str:
+    """Say how much a padding of the name `same` or `causal` adds, and that the window then fits so often."""
+    if side.padding not in ("same", "causal"):
+        return ""
+    if side.padding == "causal":
+        start, end = _span(side) - 1, 0
+    else:
+        whole = max((result - 1) * side.stride + _span(side) - side.size, 0)
+        start, end = whole // 2, whole - whole // 2
+    shown = f"{side.size:,}" + "".join(f" + {size:,}" for size in (start, end) if size)
+    text, places = _fitted(side, shown, side.size + start + end)
+    if start + end == 0 or places != result:
+        return ""
+    ends = [f"{size:,} at the {end}" for size, end in ((start, "start"), (end, "end")) if size]
+    where = f"{start:,} on each end" if start == end else " and ".join(ends)
+    return f", padded by {where}: {text} = {places:,}"
 
 
 def _quotient(
@@ -113,14 +143,15 @@ def _quotient(
 
 def _spread(side: Side) -> tuple[str, int]:
     """A transposed window: each input is spread out by the stride, and the windows overlap."""
-    span = side.dilation * (side.window - 1) + 1
+    span = _span(side)
     if side.extra is not None:
         cut = 0 if side.padding == "valid" else span // 2
         text = f"({side.size:,} − 1)·{side.stride:,} + {span:,} − 2·{cut:,} + {side.extra:,}"
         return text, (side.size - 1) * side.stride + span - 2 * cut + side.extra
     over = 0 if side.padding == "same" else max(span - side.stride, 0)
     text = _times(side.size, side.stride)
-    return (f"{text or f'{side.size:,}'} + {over:,}" if over else text), side.size * side.stride + over
+    more = f"{text or f'{side.size:,}'} + ({_width(side)} − {side.stride:,})"
+    return (more if over else text), side.size * side.stride + over
 
 
 def _repeated(side: Side) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from tally.accounting.explain import explain
 from tally.cli.codes import HOLDS
 from tally.cli.target import FORMS, read
 
@@ -11,16 +12,23 @@ def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser("explain", help="where every number comes from")
     parser.add_argument("target", help=FORMS)
-    parser.add_argument("--json", action="store_true", help="print the ledger, and nothing else, as JSON")
+    parser.add_argument("--layer", metavar="PATH", help="explain this layer alone, with the layers inside it")
+    parser.add_argument(
+        "--all", action="store_true", help="explain layers that are the same but for their names, too"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the explanation, and nothing else, as JSON"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    ledger = read(options.target)
+    explanation = explain(read(options.target), options.layer)
     if options.json:
-        print(ledger.to_json(indent=2))
+        print(explanation.to_json(indent=2))
         return HOLDS
-    from tally.models.verbs.explain import explain
+    from tally.report.explanation import draw
+    from tally.report.terminal import write
 
-    explain(ledger)
+    write(draw(explanation, fold=not options.all))
     return HOLDS

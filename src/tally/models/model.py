@@ -254,8 +254,14 @@ class Model(Trainable, Layer):
         expand_nested: bool = False,
         show_trainable: bool = False,
         layer_range: Sequence[str] | None = None,
+        *,
+        columns: Sequence[str] | str | None = None,
+        depth: int | None = None,
+        fold: bool | None = None,
     ) -> None:
         """Print the table of layers, output shapes and parameters, and totals that the rows add up to.
+
+        The first six arguments are Keras's.
 
         Args:
             line_length: Width in characters; the terminal's unless given.
@@ -264,11 +270,18 @@ class Model(Trainable, Layer):
             expand_nested: Whether to show the layers of nested models.
             show_trainable: Whether to show a column that says which layers learn.
             layer_range: Names of the first and last layer to show.
+            columns: What to show, by name: `shape params bytes dtype trainable frozen state macs activations inputs
+                origin`; unless given, what there is to say.
+            depth: How deep the layers inside layers are listed: 0 shows the outermost, 1 what is inside them, too.
+            fold: Whether blocks that are alike become one row; three or more do unless given.
         """
-        from tally.models.verbs.summary import show_summary
+        from tally.models.verbs.summary import summary
 
-        show_summary(
+        summary(
             self,
+            columns=columns,
+            depth=depth,
+            fold=fold,
             line_length=line_length,
             positions=positions,
             print_fn=print_fn,
@@ -276,6 +289,12 @@ class Model(Trainable, Layer):
             show_trainable=show_trainable,
             layer_range=layer_range,
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the model: its summary."""
+        from tally.models.verbs.summary import summary_of
+
+        return summary_of(self).to_html()
 
     def file_layers(self) -> list[Layer] | None:
         """The layers that a file lists under `layers` before anything else; None when there is no graph."""
@@ -318,7 +337,7 @@ class Model(Trainable, Layer):
         return json.dumps(serialize_object(self), **kwargs)
 
 
-_MODEL_INTERNAL = frozenset(("_graph", "_trainer", "stop_training", "_stack", "_functional"))
+_MODEL_INTERNAL = frozenset(("_graph", "_trainer", "stop_training", "_stack", "_functional", "_deferred"))
 
 
 def _keep_mask(array: Any, dtype: str) -> Any:

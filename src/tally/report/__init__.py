@@ -3,7 +3,7 @@
 from tally.report.document import Bar, Column, Document, Formula, Note, Table, Text, Title, Tree
 from tally.report.explanation import draw
 from tally.report.plain import render
-from tally.report.summary import summarise
+from tally.report.summary import Summary, summarise, tabulate
 from tally.report.terminal import to_rich, write
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Document",
     "Formula",
     "Note",
+    "Summary",
     "Table",
     "Text",
     "Title",
@@ -19,6 +20,7 @@ __all__ = [
     "draw",
     "render",
     "summarise",
+    "tabulate",
     "to_rich",
     "write",
 ]

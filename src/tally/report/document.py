@@ -31,19 +31,27 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """How a column of a table is set.
+    """How a column of a table is set, and how it gives way where the line is too short.
 
     Args:
         title: Its heading.
         align: Numbers go right, words left.
         flexible: Whether a cell may be shortened in its middle when the line is too short; never for numbers.
-        gap: Spaces before the column.
+        wraps: Whether a cell may go on in the next line when the line is too short; numbers in it stay whole.
+        optional: What is left out of text when the line is too short: columns with 2, which only repeat what stands
+            elsewhere, before a cell is shortened; columns with 1, before cells become stumps; with 0, none.
+        attached: Whether it stands right behind the column before it and under the same heading, as a remark behind
+            a number does. Its cells begin with the space or the comma between the two.
+        gap: Spaces before the column, unless it is attached.
         width: A width to keep where the contents allow it; None takes what the contents need.
     """
 
     title: str = ""
     align: Align = "left"
     flexible: bool = False
+    wraps: bool = False
+    optional: Literal[0, 1, 2] = 0
+    attached: bool = False
     gap: int = 2
     width: int | None = None
 
@@ -57,6 +65,9 @@ class Table:
         rows: As many cells each as there are columns.
         totals: Rows below a rule.
         ruled: Whether thin rules set the table off; a small list of labels and values has none.
+        inside: The place of a row, and a table with the same columns that it opens to. Only an output with something
+            to click on draws it.
+        opened: Whether it is open at first, where it stands inside another table.
 
     Raises:
         ValueError: A row has another number of cells than there are columns.
@@ -66,6 +77,8 @@ class Table:
     rows: tuple[Row, ...]
     totals: tuple[Row, ...] = ()
     ruled: bool = True
+    inside: tuple[tuple[int, "Table"], ...] = ()
+    opened: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a row that doesn't fit the columns."""

@@ -1,265 +1,330 @@
 """The table a person reads first: each layer, its output shape, its parameters, and totals that add up."""
 
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import pairwise
-from typing import NamedTuple
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
 
-from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner
-from tally.accounting.reasons import untracked
-from tally.accounting.words import listed, plural
+from tally.accounting.ledger import Ledger, Owner
+from tally.accounting.words import plural
+from tally.report import html, latex, markdown, notebook
+from tally.report.columns import COLUMNS, Source, chosen, named, spared
+from tally.report.costs import total_work, works_itself
 from tally.report.document import Column, Document, Note, Part, Row, Table, Title
-from tally.report.figures import count, memory, shape
-from tally.report.layout import cells
+from tally.report.figures import count
+from tally.report.folding import fold as folded
+from tally.report.records import Record, record, to_csv, to_pandas
+from tally.report.rows import Line, Node, flatten, grow
 from tally.report.terminal import line_length as terminal_width
+from tally.report.totals import notes, totals
+
+_EVERYTHING = sys.maxsize
+_SCHEMA_VERSION = 1
 
 
-def summarise(
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Summary:
+    """The table a person reads first, as data and in every form that it is written in.
+
+    Args:
+        ledger: What it summarises.
+        nodes: The layers as a tree, those alike folded.
+        lines: The rows of the table, in order.
+        columns: The names of its columns.
+        document: The table with its totals and notes, for text of any width.
+        source: What else the numbers are read from.
+        depth: How deep the layers inside layers are open.
+        shown_in: The notebook's cell that has shown it already, if one has.
+
+    Example:
+        >>> layer = tally.layers.Dense(5, name="dense")
+        >>> layer.build((None, 10))
+        >>> made = tabulate(tally.account(layer))
+        >>> made
+        <summary of 'dense': 1 row, 55 parameters>
+        >>> made.rows[0].params
+        55
+    """
+
+    ledger: Ledger
+    nodes: tuple[Node, ...]
+    lines: tuple[Line, ...]
+    columns: tuple[str, ...]
+    document: Document
+    source: Source
+    depth: int = 0
+    shown_in: int | None = None
+
+    def __repr__(self) -> str:
+        rows, total = plural(len(self.lines), "row"), plural(self.total, "parameter")
+        return f"<summary of '{self.ledger.name}': {rows}, {total}>"
+
+    @property
+    def rows(self) -> tuple[Record, ...]:
+        """The rows as data; their `params` add up to the total, unless only a range of layers is listed."""
+        return tuple(record(line, self.source) for line in self.lines)
+
+    @property
+    def total(self) -> int:
+        """All parameters; see `Ledger.total`."""
+        return self.ledger.total
+
+    @property
+    def page(self) -> Document:
+        """The document for outputs with something to click on: each row opens to the layers inside."""
+        table = _opening_table(self)
+        return replace(
+            self.document,
+            parts=tuple(
+                table if isinstance(part, Table) and part.ruled else part for part in self.document.parts
+            ),
+        )
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Write it as HTML that needs nothing else: no script, no file, no network.
+
+        Args:
+            path: A file to write as a whole page.
+
+        Returns:
+            The fragment for a page of one's own.
+        """
+        fragment = html.render(self.page)
+        if path is not None:
+            title = escape(self.ledger.name)
+            page = (
+                f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{title}</title>\n{html.PAGE}\n{fragment}\n'
+            )
+            Path(path).write_text(page, encoding="utf-8")
+        return fragment
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Write it as GitHub's Markdown, into a file, too, if a path is given."""
+        return _kept(markdown.render(self.document), path)
+
+    def to_latex(self, path: str | Path | None = None) -> str:
+        """Write it as LaTeX that needs no package, into a file, too, if a path is given."""
+        return _kept(latex.render(self.document), path)
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Write its rows as CSV, numbers exact and without separators; into a file, too, if a path is given.
+
+        The columns are always the same, whatever the table shows: see `tally.report.records.Record`.
+        """
+        return _kept(to_csv(self.rows), path)
+
+    def to_pandas(self) -> Any:
+        """Make a `pandas.DataFrame` of its rows, with the columns of the CSV.
+
+        Raises:
+            ImportError: pandas isn't installed; `pip install pandas` brings it.
+        """
+        return to_pandas(self.rows)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Write its rows and figures as JSON, its keys always in the same order."""
+        document = {
+            "schema_version": _SCHEMA_VERSION,
+            "kind": "summary",
+            "name": self.ledger.name,
+            "source": self.ledger.source,
+            "total": self.total,
+            "trainable": self.ledger.trainable,
+            "non_trainable": self.ledger.non_trainable,
+            "nbytes": self.ledger.nbytes,
+            "by_state": self.ledger.by_state,
+            "rows": [one.plain() for one in self.rows],
+        }
+        return json.dumps(document, indent=indent, ensure_ascii=False)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; nothing in the cell that has shown it already."""
+        if self.shown_in is not None and self.shown_in == notebook.running_cell():
+            return None
+        return self.to_html()
+
+
+def _kept(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    return text
+
+
+def summarise(ledger: Ledger, **options: Any) -> Document:
+    """Draw a ledger as a table with totals; the options are those of `tabulate`."""
+    return tabulate(ledger, **options).document
+
+
+def tabulate(
     ledger: Ledger,
     *,
-    line_length: int | None = None,
-    positions: Sequence[float] | None = None,
+    columns: Sequence[str] | str | None = None,
+    depth: int | None = None,
+    fold: bool | None = None,
     expand_nested: bool = False,
     show_trainable: bool = False,
+    line_length: int | None = None,
+    positions: Sequence[float] | None = None,
     layer_range: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-) -> Document:
+    activation_dtype: str = "float32",
+) -> Summary:
     """Summarise a ledger as a table with totals.
 
     The numbers of the table add up to the total: a layer used twice counts where it is listed first, and
-    a layer whose inside is listed counts only what it owns itself. A zero says why it is one where that
-    isn't its nature: `0 (unbuilt)`, `0 (2 untracked)`, `0 (320 counted at conv2d)`.
+    a layer whose inside is listed counts only what it owns itself. A number that doesn't count, and a zero that isn't
+    a layer's nature, say why: `320, counted at conv2d`, `0 (unbuilt)`, `0 (2 untracked)`.
+
+    Blocks that are alike become one row, `blocks/0 … 11 (Block) × 12`, with the product as its number:
+    `85,054,464 (12 × 7,087,872)`. Unless `fold` says otherwise that happens to three or more layers with layers inside;
+    a model whose layers all stand side by side, such as ResNet50, keeps a row for each, because there a reader
+    compares rows by their names.
 
     Args:
         ledger: What to summarise.
-        line_length: Characters in a line; None takes the terminal's width, or 88.
-        positions: Where each column ends, as shares of the line or, if the last is above 1, in characters.
-        expand_nested: Whether to list the layers inside layers.
+        columns: Names of columns to show, in a list or with commas between them, of `layer shape params bytes dtype
+            trainable frozen state macs activations inputs origin`; None chooses them by what there is to say.
+            Multiply-adds (`macs`) are for one example and without biases; activations are the bytes of a layer's
+            outputs for one example.
+        depth: How deep the layers inside layers are listed: 0 shows the outermost, 1 what is inside them, too.
+        fold: Whether alike neighbours become one row: True folds single layers, pairs, and a few layers in a row that
+            come again, too; False folds nothing.
+        expand_nested: Whether to list the layers inside layers, however deep.
         show_trainable: Whether to say of each layer if training changes it: `Y`, `N`, `Y/N` for some of
             its weights, `-` where it has none.
+        line_length: Characters in a line; None takes the terminal's width, or 88.
+        positions: Where each column ends, as shares of the line or, if the last is above 1, in characters.
         layer_range: The names, or regular expressions for them, of the first and the last layer to list.
-        columns: Names of columns to show, of `layer shape params bytes dtype trainable frozen state inputs
-            origin`; None chooses them by what there is to say.
+        activation_dtype: The type of an element of what layers give out.
 
     Raises:
-        ValueError: No layer matches an end of `layer_range`, a column is unknown, `positions` is too short.
+        ValueError: No layer matches an end of `layer_range`, a column is unknown, `positions` is too short, `depth`
+            is below 0.
     """
-    rows = list(_rows(ledger, expand_nested))
-    shown = rows if layer_range is None else _between(rows, layer_range)
-    names = tuple(columns) if columns is not None else _chosen(ledger, rows, show_trainable)
+    if depth is not None and depth < 0:
+        raise ValueError(f"depth counts levels of layers inside layers and begins at 0, but was {depth}.")
+    asked = named(columns) if columns is not None else None
+    nodes = grow(ledger, with_model=asked is not None and "macs" in asked and works_itself(ledger))
+    names = asked or chosen(ledger, nodes, show_trainable=show_trainable)
+    if fold or (fold is None and layer_range is None):
+        nodes = folded(nodes, everything=bool(fold))
+    levels = _EVERYTHING if expand_nested else depth or 0
+    lines = tuple(flatten(nodes, levels))
+    shown = lines if layer_range is None else _between(lines, layer_range)
+    source = Source(ledger=ledger, activation_dtype=activation_dtype)
     ends = _ends(positions, names, line_length)
-    table = _table(shown, names, ends)
-    if columns is None and ends is None:
-        table = _narrowed(table, line_length or terminal_width())
+    rows = _cells(shown, names, source)
+    table = _fitted(Table(columns=_columns(names, asked is None, ends), rows=rows))
     parts: list[Part] = [
-        Title(f'Model: "{ledger.name}"'),
+        Title(f'{"Layer" if ledger.source.endswith("layer") else "Model"}: "{ledger.name}"'),
         table,
-        _totals(ledger),
-        *_notes(ledger),
+        _totals(ledger, names),
+        *_notes(ledger, names, source),
     ]
-    if len(shown) < len(rows):
+    if len(shown) < len(lines):
         parts.append(
-            Note(f"{len(shown):,} of {plural(len(rows), 'row')} listed; the totals are the whole model's.")
+            Note(f"{len(shown):,} of {plural(len(lines), 'row')} listed; the totals are the whole model's.")
         )
-    return Document(tuple(parts), line_length)
+    return Summary(
+        ledger=ledger,
+        nodes=nodes,
+        lines=shown,
+        columns=names,
+        document=Document(tuple(parts), line_length),
+        source=source,
+        depth=levels,
+    )
 
 
-class _Line(NamedTuple):
-    """One owner as a row.
-
-    Args:
-        owner: Whose row it is.
-        label: Its place and type, drawn as deep as it stands.
-        entries: What the row counts.
-        below: What is counted by rows of its inside instead.
-        opened: Whether its inside has rows of its own.
-    """
-
-    owner: Owner
-    label: str
-    entries: tuple[Entry, ...]
-    below: tuple[Entry, ...] = ()
-    opened: bool = False
-
-    def sum(self, *states: str) -> int:
-        return sum(entry.count for entry in self.entries if entry.state in states)
-
-
-def _rows(ledger: Ledger, expand: bool) -> Iterator[_Line]:
-    """Give the model a row of its own only for weights it owns itself."""
-    own = tuple(entry for entry in ledger.owned_by("") if entry.state != "optimizer")
-    if own or not ledger.children(""):
-        for owner in ledger.owners:
-            if owner.path == "":
-                yield _Line(
-                    owner,
-                    f"{owner.name or ledger.name} ({owner.type})",
-                    own,
-                    opened=bool(ledger.children("")),
-                )
-    yield from _rows_below(ledger, "", expand, "")
-
-
-def _rows_below(ledger: Ledger, path: str, expand: bool, stem: str) -> Iterator[_Line]:
-    children = ledger.children(path)
-    for place, owner in enumerate(children, 1):
-        mark, deeper = ("", "") if not path else ("└ ", "  ") if place == len(children) else ("├ ", "│ ")
-        name = owner.path.removeprefix(f"{path}/") if path else owner.path
-        label = f"{stem}{mark}{name} ({owner.type})"
-        if expand and ledger.children(owner.path):
-            own = ledger.owned_by(owner.path)
-            yield _Line(owner, label, own, ledger.under(owner.path)[len(own) :], opened=True)
-            yield from _rows_below(ledger, owner.path, expand, stem + deeper)
-        else:
-            yield _Line(owner, label, ledger.under(owner.path))
-
-
-def _between(rows: list[_Line], layer_range: Sequence[str]) -> list[_Line]:
+def _between(lines: Sequence[Line], layer_range: Sequence[str]) -> tuple[Line, ...]:
     """Keep the rows from the first match of one pattern to the last match of the other, in either order."""
     if len(layer_range) != 2:
         raise ValueError(f"layer_range takes a first and a last name, but was given {list(layer_range)}.")
     found: list[list[int]] = []
     for pattern in layer_range:
-        places = [place for place, row in enumerate(rows) if _named(row.owner, pattern)]
+        places = [place for place, line in enumerate(lines) if _is_named(line.owner, pattern)]
         if not places:
-            names = ", ".join(row.owner.path or row.owner.name for row in rows)
+            names = ", ".join(line.owner.path or line.owner.name for line in lines)
             raise ValueError(f"No layer's name matches {pattern!r} of layer_range. The layers are: {names}.")
         found.append(places)
     first, last = found
     start, end = (first[0], last[-1]) if first[0] <= last[-1] else (last[0], first[-1])
-    return rows[start : end + 1]
+    return tuple(lines[start : end + 1])
 
 
-def _named(owner: Owner, pattern: str) -> bool:
+def _is_named(owner: Owner, pattern: str) -> bool:
     return any(re.match(pattern, name) for name in (owner.name, owner.path))
 
 
-def _chosen(ledger: Ledger, rows: list[_Line], show_trainable: bool) -> tuple[str, ...]:
-    states = ledger.by_state
-    wanted = {
-        "layer": True,
-        "shape": any(row.owner.output_shapes for row in rows),
-        "params": True,
-        "frozen": states["frozen"] > 0,
-        "state": states["state"] > 0,
-        "trainable": show_trainable,
-        "inputs": _branches(rows),
-    }
-    return tuple(name for name, wants in wanted.items() if wants)
-
-
-def _branches(rows: list[_Line]) -> bool:
-    """Tell whether some layer is fed by anything but the row before it."""
-    top = [row.owner for row in rows if not row.label.startswith((" ", "│", "├", "└"))]
-    if not any(owner.inputs for owner in top):
-        return False
-    pairs = pairwise(top)
-    return bool(top[0].inputs) or any(
-        len(owner.inputs) != 1 or owner.inputs[0] not in (before.path, before.name) for before, owner in pairs
-    )
-
-
-def _shapes(row: _Line) -> str:
-    return "\n".join(shape(sizes) for sizes in row.owner.output_shapes) or "?"
-
-
-def _remark(row: _Line) -> str:
-    """Say what a number doesn't: why it is zero, or what else there is."""
-    said: list[str] = []
-    owner = row.owner
-    if inside := sum(entry.count for entry in row.below if entry.state in COUNTED):
-        said.append(f"{count(inside)} inside")
-    if owner.status == "unbuilt" and not row.opened:
-        said.append("unbuilt")
-    if lost := [entry for entry in row.entries if entry.state == "untracked"]:
-        said.append(f"{len(lost):,} untracked")
-    elsewhere: dict[str, int] = {}
-    for entry in row.entries:
-        if entry.shared_with is not None and entry.state in COUNTED:
-            where = owner.shared_with or entry.shared_with.rpartition("/")[0] or "the model"
-            elsewhere[where] = elsewhere.get(where, 0) + entry.size
-    said += [f"{count(size)} counted at {where}" for where, size in elsewhere.items()]
-    if owner.shared_with is not None and not row.entries and not row.opened:
-        said.append(f"counted at {owner.shared_with}")
-    return f"({'; '.join(said)})" if said else ""
-
-
-def _trains(row: _Line) -> str:
-    states = {entry.state for entry in (*row.entries, *row.below)} & {"trainable", "frozen"}
-    return "-" if not states else "Y/N" if len(states) == 2 else "Y" if "trainable" in states else "N"
-
-
-def _unless_zero(number: int) -> str:
-    return count(number) if number else ""
-
-
-_Cell = Callable[[_Line], str]
-_COLUMNS: dict[str, tuple[tuple[Column, _Cell], ...]] = {
-    "layer": ((Column(title="Layer (type)", flexible=True), lambda row: row.label),),
-    "shape": ((Column(title="Output Shape"), _shapes),),
-    "params": (
-        (Column(title="Param #", align="right"), lambda row: count(row.sum(*COUNTED))),
-        (Column(gap=1), _remark),
-    ),
-    "bytes": (
-        (
-            Column(title="Size", align="right"),
-            lambda row: memory(sum(entry.nbytes for entry in row.entries if entry.state in COUNTED)),
-        ),
-    ),
-    "dtype": (
-        (
-            Column(title="Dtype"),
-            lambda row: ", ".join(dict.fromkeys(e.dtype for e in row.entries if e.state in COUNTED)) or "-",
-        ),
-    ),
-    "trainable": ((Column(title="Trainable"), _trains),),
-    "frozen": ((Column(title="Frozen", align="right"), lambda row: _unless_zero(row.sum("frozen"))),),
-    "state": ((Column(title="State", align="right"), lambda row: _unless_zero(row.sum("state"))),),
-    "inputs": (
-        (Column(title="Connected to", flexible=True), lambda row: "\n".join(row.owner.inputs) or "-"),
-    ),
-    "origin": ((Column(title="Made at", flexible=True), lambda row: row.owner.origin or "-"),),
-}
-
-
-def _table(rows: list[_Line], names: Sequence[str], ends: Sequence[int] | None) -> Table:
+def _columns(names: Sequence[str], spare: bool, ends: Sequence[int] | None) -> tuple[Column, ...]:
+    """Set the columns: of those that nobody asked for some may be left out, and positions give them widths."""
     columns: list[Column] = []
-    cells: list[list[str]] = []
     for place, name in enumerate(names):
-        for column, cell in _COLUMNS[name]:
-            texts = [cell(row) for row in rows]
-            if not column.title and not any(texts):
-                continue
-            if ends is not None and column.title:
+        for column, _ in COLUMNS[name]:
+            if spare:
+                column = replace(column, optional=spared(name))
+            if ends is not None and not column.attached:
                 width = ends[place] - (ends[place - 1] if place else 0) - (column.gap if place else 0)
                 column = replace(column, width=width)
             columns.append(column)
-            cells.append(texts)
-    return Table(columns=tuple(columns), rows=tuple(zip(*cells, strict=True)))
+    return tuple(columns)
 
 
-def _narrowed(table: Table, width: int) -> Table:
-    """Leave out what the totals say, too, before names have to be cut short."""
-    for title in ("State", "Frozen"):
-        if title in (column.title for column in table.columns) and _needed(table) > width:
-            kept = [place for place, column in enumerate(table.columns) if column.title != title]
-            rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
-            table = Table(columns=tuple(table.columns[place] for place in kept), rows=rows)
-    return table
+def _cells(lines: Sequence[Line], names: Sequence[str], source: Source) -> tuple[Row, ...]:
+    texts = [cell for name in names for _, cell in COLUMNS[name]]
+    layer = [name for name in names for _ in COLUMNS[name]].index("layer")
+    rows: list[Row] = []
+    for line in lines:
+        row = [text(line, source) for text in texts]
+        further = max(cell.count("\n") for cell in row)
+        row[layer] += f"\n{line.under}".rstrip() * further  # the tree goes on beside a cell of several lines
+        rows.append(tuple(row))
+    return tuple(rows)
 
 
-def _needed(table: Table) -> int:
-    sizes = [
-        max(
-            cells(line)
-            for row in (tuple(c.title for c in table.columns), *table.rows)
-            for line in row[place].split("\n")
-        )
-        for place in range(len(table.columns))
+def _fitted(table: Table) -> Table:
+    """Leave out a column of remarks where there are none."""
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if not column.attached or any(row[place] for row in table.rows)
     ]
-    return sum(sizes) + sum(column.gap for column in table.columns[1:])
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(columns=tuple(table.columns[place] for place in kept), rows=rows)
+
+
+def _opening_table(summary: Summary) -> Table:
+    """The table in which each row is closed and opens to the rows of its inside, which add up to it."""
+    columns = _columns(summary.columns, False, None)
+
+    def table(lines: Sequence[Line], level: int) -> Table:
+        return Table(
+            columns=columns,
+            rows=_cells(lines, summary.columns, summary.source),
+            inside=tuple(
+                (place, table(_inside(line), level + 1))
+                for place, line in enumerate(lines)
+                if line.node.inside and not line.opened
+            ),
+            opened=level <= summary.depth,
+        )
+
+    closed = {id(line.node): replace(line, opened=line.owner.path == "") for line in summary.lines}
+    return table([line for line in closed.values() if line.depth == 0], 0)
+
+
+def _inside(line: Line) -> list[Line]:
+    """The rows that a row opens to: what the layer owns itself, if anything, and the layers inside."""
+    node = line.node
+    own = replace(node, place="own weights", whole=node.own, inside=(), times=1)
+    has_own = node.own.params or node.own.guests or node.own.untracked
+    first = [Line(node=own, depth=line.depth + 1, times=line.times, opened=True)] if has_own else []
+    return first + [
+        Line(node=child, depth=line.depth + 1, times=line.times * child.times) for child in node.inside
+    ]
 
 
 _FURTHER = 16
@@ -269,10 +334,6 @@ _FURTHER = 16
 def _ends(
     positions: Sequence[float] | None, names: Sequence[str], line_length: int | None
 ) -> list[int] | None:
-    if unknown := [name for name in names if name not in _COLUMNS]:
-        raise ValueError(
-            f"There is no column {', '.join(map(repr, unknown))}; the columns are {', '.join(_COLUMNS)}."
-        )
     if positions is None:
         return None
     if len(positions) < min(len(names), 3):
@@ -286,83 +347,30 @@ def _ends(
     return ends
 
 
-def _totals(ledger: Ledger) -> Table:
-    """Write the figures below the table, labels and numbers meeting at the colon."""
-    unbuilt = len(_waiting(ledger))
-    waiting = f"; {plural(unbuilt, 'layer')} not built" if unbuilt else ""
-    rows: list[Row] = [_figure("Total params:", ledger.counted, waiting, "at least " if unbuilt else "")]
-    rows.append(_figure("Trainable params:", _in_state(ledger, "trainable")))
-    rows.append(_figure("Non-trainable params:", _in_state(ledger, "frozen", "state")))
-    frozen, state = _in_state(ledger, "frozen"), _in_state(ledger, "state")
-    if frozen:
-        switches = [
-            repr(path) if path else "the model"
-            for path in dict.fromkeys(e.frozen_by for e in frozen)
-            if path is not None
-        ]
-        rows.append(_figure("frozen:", frozen, f" by {listed(switches, 3)}" if switches else ""))
-    if state:
-        rows.append(_figure("state:", state, " never trained by gradients"))
-    if seeds := _in_state(ledger, "seed"):
-        rows.append(_figure("Seed state:", seeds, " not part of the total"))
-    rows += _optimizer(_in_state(ledger, "optimizer"))
-    if len(ledger.bytes_by_dtype) > 1:
-        for dtype, size in ledger.bytes_by_dtype.items():
-            number = sum(entry.count for entry in ledger.counted if entry.dtype == dtype)
-            rows.append((f"{dtype}:", count(number), f"({memory(size)})"))
-    columns = (Column(align="right"), Column(align="right", gap=1), Column(gap=1))
-    return Table(columns=columns, rows=tuple(rows), ruled=False)
+def _totals(ledger: Ledger, names: Sequence[str]) -> Table:
+    table = totals(ledger)
+    if "macs" not in names:
+        return table
+    work = total_work(ledger)
+    number = count(work.known) if work.complete else f"at least {count(work.known)}"
+    return replace(table, rows=(*table.rows, ("Multiply-adds:", number, "for one example, without biases")))
 
 
-def _optimizer(entries: tuple[Entry, ...]) -> Iterator[Row]:
-    """Write what the optimizer keeps: as much again for each weight as it has averages, and a few counters."""
-    counters, averages = (tuple(e for e in entries if bool(e.shape) is arrays) for arrays in (False, True))
-    if entries:
-        yield _figure("Optimizer params:", entries, " not part of the total")
-    if counters and averages:
-        yield _figure("for the weights:", averages)
-        yield _figure("of its own:", counters, f" {listed([entry.name for entry in counters])}")
-
-
-def _waiting(ledger: Ledger) -> list[Owner]:
-    """Find the layers that wait for an input themselves, not those which only hold some that do."""
-    unbuilt = [owner for owner in ledger.owners if owner.status == "unbuilt"]
-    return [owner for owner in unbuilt if not any(c.status == "unbuilt" for c in ledger.children(owner.path))]
-
-
-def _in_state(ledger: Ledger, *states: str) -> tuple[Entry, ...]:
-    return tuple(entry for entry in ledger.entries if entry.state in states)
-
-
-def _figure(label: str, entries: Sequence[Entry], remark: str = "", before: str = "") -> Row:
-    number, size = sum(entry.count for entry in entries), sum(entry.nbytes for entry in entries)
-    return label, before + count(number), f"({memory(size)}){remark}"
-
-
-def _notes(ledger: Ledger) -> Iterator[Note]:
-    """Say below the table what makes a number other than it looks."""
-    if unbuilt := [owner.path or owner.name or ledger.name for owner in _waiting(ledger)]:
-        verb = "is" if len(unbuilt) == 1 else "are"
-        yield Note(
-            f"{listed(unbuilt)} {verb} not built: weights take their shapes from an input, and there was "
-            "none yet. Call the model on data, or give it an Input or a shape to build for.",
-            "warning",
+def _notes(ledger: Ledger, names: Sequence[str], source: Source) -> list[Note]:
+    found = list(notes(ledger))
+    if "macs" in names:
+        found.append(
+            Note("A multiply-add is a product that enters a sum; a count of FLOPs has two for each.")
         )
-    for line, switches in _frozen_lines(ledger).items():
-        who = listed([repr(path) if path else "the model" for path in switches], 3)
-        yield Note(f"{who} {'was' if len(switches) == 1 else 'were'} frozen at {line}.")
-    for owner in ledger.owners:
-        lost = [entry for entry in ledger.owned_by(owner.path) if entry.state == "untracked"]
-        for text in untracked(lost):
-            yield Note(f"{owner.path or ledger.name}: {text}", "warning")
-
-
-def _frozen_lines(ledger: Ledger) -> dict[str, list[str]]:
-    """Gather what was switched off by the line that did it."""
-    lines: dict[str, list[str]] = {}
-    for entry in _in_state(ledger, "frozen"):
-        if entry.frozen_at is not None and entry.shared_with is None:
-            switch = entry.path if entry.frozen_by is None else entry.frozen_by
-            if switch not in lines.setdefault(entry.frozen_at, []):
-                lines[entry.frozen_at].append(switch)
-    return lines
+        if not total_work(ledger).complete:
+            found.append(
+                Note("What a call of your own computes can't be told from sizes: it shows as ? or ≥.")
+            )
+    if "activations" in names:
+        found.append(
+            Note(
+                "Activations are the bytes of a layer's outputs for one example, each number "
+                f"{source.activation_dtype}."
+            )
+        )
+    return found
