@@ -53,6 +53,7 @@ _NAMES = {
     "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
     "summary": "tally.models.verbs.summary",
+    "verify": "tally.models.verbs.verify",
     "what_if": "tally.models.verbs.what_if",
 }
 
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from tally.models.ledger import account
     from tally.models.verbs.explain import explain
     from tally.models.verbs.summary import summary
+    from tally.models.verbs.verify import verify
     from tally.models.verbs.what_if import what_if
     from tally.optimizers import Optimizer
     from tally.regularizers import Regularizer
