@@ -50,6 +50,8 @@ _NAMES = {
     "Variable": "tally.core.variable",
     "DTypePolicy": "tally.core.dtype",
     "account": "tally.models.ledger",
+    "check": "tally.models.verbs.check",
+    "diff": "tally.models.verbs.diff",
     "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
     "summary": "tally.models.verbs.summary",
@@ -94,6 +96,8 @@ if TYPE_CHECKING:
     from tally.metrics import Metric
     from tally.models import Functional, Model, Sequential
     from tally.models.ledger import account
+    from tally.models.verbs.check import check
+    from tally.models.verbs.diff import diff
     from tally.models.verbs.explain import explain
     from tally.models.verbs.summary import summary
     from tally.models.verbs.verify import verify

@@ -1,0 +1,48 @@
+"""The command `tally diff`."""
+
+import argparse
+from typing import Any
+
+from tally.accounting.ledger import Ledger
+from tally.cli.codes import DOES_NOT_HOLD, HOLDS
+from tally.cli.printing import FORMATS, write
+from tally.cli.target import FORMS, load
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        "diff",
+        help="what makes two models differ, layer by layer",
+        description="Tells which layers were added, removed, renamed, resized, frozen, and what each did to the total.",
+        epilog="Exit codes: 0 no difference, 1 a difference, 2 it could not run.",
+    )
+    parser.add_argument("before", help=FORMS)
+    parser.add_argument("after", help="the same, of the other model")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="how it is written (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-values", action="store_true", help="compare structures alone, not the values of weights"
+    )
+    parser.add_argument("--json", action="store_true", help="print the difference, and nothing else, as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    before, after = load(options.before), load(options.after)
+    if isinstance(before, Ledger) and isinstance(after, Ledger):
+        from tally.accounting.diff import diff  # without waiting for JAX
+
+        difference = diff(before, after)
+    else:
+        from tally.models.verbs.diff import compare
+
+        difference = compare(before, after, values=False if options.no_values else None)
+    if options.json:
+        print(difference.to_json(indent=2))
+    else:
+        from tally.report.difference import draw
+
+        write(draw(difference), options.format)
+    return HOLDS if difference.is_empty else DOES_NOT_HOLD
