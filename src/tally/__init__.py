@@ -51,6 +51,7 @@ _NAMES = {
     "DTypePolicy": "tally.core.dtype",
     "account": "tally.models.ledger",
     "check": "tally.models.verbs.check",
+    "diagnose": "tally.models.verbs.diagnose",
     "diff": "tally.models.verbs.diff",
     "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from tally.models import Functional, Model, Sequential
     from tally.models.ledger import account
     from tally.models.verbs.check import check
+    from tally.models.verbs.diagnose import diagnose
     from tally.models.verbs.diff import diff
     from tally.models.verbs.explain import explain
     from tally.models.verbs.summary import summary

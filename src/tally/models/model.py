@@ -311,6 +311,11 @@ class Model(Trainable, Layer):
         if self._graph is not None and waiting:
             self.compute_output_spec(self.input)
 
+    def _look_before_training(self, source: Any) -> None:
+        from tally.models.verbs.diagnose import look_once
+
+        look_once(self, source)
+
     # -- saving --------------------------------------------------------------------------------------------------------
     def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
         """Write the model, its weights and its optimizer to a `.keras` file that Keras 3 reads, too."""

@@ -1,0 +1,1 @@
+"""How well `diagnose` tells mistakes from correct models: planted mistakes, correct models, and the score."""
