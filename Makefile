@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-slow accuracy lint format clean
+.PHONY: demo test test-slow accuracy bench lint format clean
 
 demo: .venv/demo.done  ## build, explain, train, save and load a convnet on handwritten digits
 	$(BIN)/tally demo
@@ -19,15 +19,19 @@ test-slow: .venv/test.done  ## the slow ones alone
 accuracy: .venv/test.done  ## how many planted mistakes diagnose finds, and how often it is wrong
 	$(BIN)/python -m tests.accuracy
 
+bench: .venv/test.done  ## what an account costs, and how far planned memory and work are from the compiler's own figures
+	$(BIN)/python benchmarks/account.py
+	$(BIN)/python benchmarks/plan_error.py
+
 lint: .venv/dev.done  ## format, style, direction of imports, types
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 format: .venv/dev.done  ## bring the code into shape
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -55,6 +55,7 @@ _NAMES = {
     "diff": "tally.models.verbs.diff",
     "explain": "tally.models.verbs.explain",
     "name_scope": "tally.core.variable",
+    "plan": "tally.models.verbs.plan",
     "summary": "tally.models.verbs.summary",
     "verify": "tally.models.verbs.verify",
     "what_if": "tally.models.verbs.what_if",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from tally.models.verbs.diagnose import diagnose
     from tally.models.verbs.diff import diff
     from tally.models.verbs.explain import explain
+    from tally.models.verbs.plan import plan
     from tally.models.verbs.summary import summary
     from tally.models.verbs.verify import verify
     from tally.models.verbs.what_if import what_if

@@ -1,0 +1,56 @@
+"""The command `tally plan`."""
+
+import argparse
+from typing import Any
+
+from tally.cli.codes import DOES_NOT_HOLD, HOLDS
+from tally.cli.target import FORMS, load
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        "plan",
+        help="what training and prediction will cost, before a byte is allocated",
+        description="Tells the memory, the multiply-adds and the FLOPs of training and of prediction, by layer and in "
+        "all, without allocating or running anything.",
+        epilog="Exit codes: 0 planned, and it fits the memory if one is given; 1 it doesn't fit, 2 it could not run.",
+    )
+    parser.add_argument("target", help=FORMS)
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="examples in a batch (default: %(default)s)"
+    )
+    parser.add_argument("--prediction", action="store_true", help="plan prediction alone, and no training")
+    parser.add_argument(
+        "--policy", metavar="NAME", help="a dtype or policy to plan under, such as mixed_bfloat16"
+    )
+    parser.add_argument(
+        "--optimizer", metavar="NAME", help="such as adamw (default: the compiled one, or adam)"
+    )
+    parser.add_argument("--memory", metavar="SIZE", help="such as 16GB: the largest batch that fits it")
+    parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the one at hand")
+    parser.add_argument(
+        "--compare", action="store_true", help="compile and run a step, too, and show how far the plan is off"
+    )
+    parser.add_argument("--json", action="store_true", help="print the plan, and nothing else, as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    thing = load(options.target)
+    from tally.models.verbs.plan import plan
+
+    found = plan(
+        thing,
+        batch_size=options.batch_size,
+        training=not options.prediction,
+        policy=options.policy,
+        optimizer=options.optimizer,
+        memory=options.memory,
+        device=options.device,
+        compare=options.compare,
+        print_fn=(lambda _: None) if options.json else None,
+    )
+    if options.json:
+        print(found.to_json(indent=2))
+    return DOES_NOT_HOLD if found.fits is False else HOLDS

@@ -1,0 +1,237 @@
+"""The document of a plan: memory, work with its conventions, the heaviest layers, the largest batch, the compiler."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from tally.accounting.plan import RESERVE, Compiled, LayerPlan, Memory, Plan
+from tally.report.document import Column, Document, Note, Part, Row, Table, Text, Title
+from tally.report.figures import count, memory
+
+_TOP = 8
+"""Layers in a table of the heaviest."""
+
+
+def draw(plan: Plan, *, width: int | None = None) -> Document:
+    """Set a plan.
+
+    Args:
+        plan: What `tally.plan` found.
+        width: The line length; None leaves it to where the document is drawn.
+    """
+    parts = [
+        Title(f'Plan of "{plan.name}"'),
+        Text(_setting(plan)),
+        *_memory(plan),
+        *_work(plan),
+        *_heaviest(plan),
+        *_batch(plan),
+        *_compared(plan),
+        *(Note(note) for note in plan.notes),
+    ]
+    return Document(tuple(parts), width)
+
+
+def _setting(plan: Plan) -> str:
+    what = f"training with {plan.optimizer_name}" if plan.training else "prediction"
+    examples = "1 example" if plan.batch_size == 1 else f"{count(plan.batch_size)} examples"
+    where = "" if plan.device == "any" else f", on a {plan.device.upper()}"
+    ran = plan.compiled is not None and plan.compiled.measured is not None
+    return (
+        f"{count(plan.count)} parameters; {what}, batches of {examples}, policy {plan.policy}{where}."
+        f"{'' if ran else ' Nothing was allocated.'}"
+    )
+
+
+def _memory(plan: Plan) -> Iterator[Part]:
+    ways = [
+        (title, way)
+        for title, way in (
+            ("training", plan.step),
+            ("rematerialised", plan.rematerialised),
+            ("prediction", plan.prediction),
+        )
+        if way is not None
+    ]
+    yield Title("Memory", 2)
+    columns = (Column(), *(Column(title=title, align="right", gap=3) for title, _ in ways))
+    yield Table(columns=columns, rows=tuple(_memory_rows(plan, ways)), totals=(_peaks(plan, ways),))
+    if any(_parts_of(plan, title, way) > way.peak for title, way in ways):
+        yield Text("At the peak there is less than the sum: gradients come as activations go.")
+    if plan.rematerialised is not None:
+        yield Text(
+            "Rematerialised: the forward pass is cut into segments; the backward pass keeps what goes from one to the "
+            "next, and computes the rest again."
+        )
+
+
+def _memory_rows(plan: Plan, ways: list[tuple[str, Memory]]) -> Iterator[Row]:
+    trains = [title != "prediction" for title, _ in ways]
+    yield ("weights", *(memory(plan.parameters) for _ in ways))
+    if plan.training:
+        yield ("gradients", *(memory(plan.gradients) if one else "" for one in trains))
+        yield (
+            f"optimizer ({plan.optimizer_name})",
+            *(memory(plan.optimizer) if one else "" for one in trains),
+        )
+    yield ("activations", *(_least(plan) + memory(way.activations) for _, way in ways))
+    if plan.batch is not None:
+        yield ("the batch", *(memory(plan.batch) for _ in ways))
+
+
+def _peaks(plan: Plan, ways: list[tuple[str, Memory]]) -> Row:
+    return ("at the peak", *(_least(plan) + memory(way.peak) for _, way in ways))
+
+
+def _least(plan: Plan) -> str:
+    return "" if plan.followed else "at least "
+
+
+def _parts_of(plan: Plan, title: str, way: Memory) -> int:
+    """The sum of the rows of one column."""
+    trained = plan.gradients + plan.optimizer if title != "prediction" else 0
+    return plan.parameters + trained + way.activations + (plan.batch or 0)
+
+
+def _work(plan: Plan) -> Iterator[Part]:
+    yield Title("Work", 2)
+    columns = (Column(), Column(align="right", gap=3), Column(gap=2, wraps=True))
+    yield Table(columns=columns, rows=tuple(_work_rows(plan)), ruled=False)
+    yield Text(
+        "Multiply-adds are those of matrix products and convolutions as one counts them by hand: every place of a "
+        "convolution's output meets the whole kernel, zeros of the padding included; without biases."
+    )
+    if plan.flops is None:
+        return
+    yield Text(
+        "FLOPs are counted as XLA's own analysis counts them: two for every product that exists, one for every value "
+        "that an addition, a comparison or the like makes; exponentials, roots and the like are counted apart."
+    )
+    if plan.intensity is not None:
+        yield Text(
+            f"Arithmetic intensity: {plan.intensity:,.1f} FLOPs for each byte read or written. A device that does more "
+            "than that in the time its memory takes for a byte waits for its memory."
+        )
+
+
+def _work_rows(plan: Plan) -> Iterator[Row]:
+    for label, number, note in (
+        ("multiply-adds, forward", plan.multiply_adds, "one example"),
+        ("FLOPs, forward", plan.flops_forward, "a batch"),
+        ("FLOPs, backward", plan.flops_backward, "a batch"),
+        ("FLOPs, update", plan.flops_update, "a step"),
+        ("exponentials and the like", plan.transcendentals, "in all" if plan.training else "a batch"),
+    ):
+        if number is not None:
+            yield label, count(number), note
+        elif label.startswith("multiply"):
+            yield label, "unknown", "a layer's can't be told"
+
+
+def _heaviest(plan: Plan) -> Iterator[Part]:
+    yield from _ranking(plan.layers, "Most multiply-adds", "one example", _multiply_adds, count)
+    if plan.training and plan.followed:
+        yield from _ranking(plan.layers, "Most kept for the backward pass", "a batch", _kept, memory)
+        return
+    around = {layer.path[:place] for layer in plan.layers for place in _places(layer.path)}
+    innermost = [layer for layer in plan.layers if layer.path and layer.path not in around]
+    yield from _ranking(innermost, "Largest outputs", "a batch", _outputs, memory)
+
+
+def _places(path: str) -> Iterator[int]:
+    return (place for place, char in enumerate(path) if char == "/")
+
+
+def _multiply_adds(layer: LayerPlan) -> int:
+    return layer.multiply_adds or 0
+
+
+def _kept(layer: LayerPlan) -> int:
+    return layer.kept or 0
+
+
+def _outputs(layer: LayerPlan) -> int:
+    return layer.outputs or 0
+
+
+def _ranking(
+    layers: Sequence[LayerPlan],
+    title: str,
+    aside: str,
+    weigh: Callable[[LayerPlan], int],
+    write: Callable[[int], str],
+) -> Iterator[Part]:
+    """The layers with the most of something, with their share of all."""
+    whole = sum(map(weigh, layers))
+    ranked = sorted(filter(weigh, layers), key=weigh, reverse=True)
+    if len(ranked) < 2:
+        return
+    yield Title(title, 2, aside)
+    columns = (Column(flexible=True), Column(align="right"), Column(align="right"))
+    rows = [(_label(layer), write(weigh(layer)), _percent(weigh(layer), whole)) for layer in ranked[:_TOP]]
+    rest = sum(map(weigh, ranked[_TOP:]))
+    if rest:
+        rows.append((f"{count(len(ranked) - _TOP)} others", write(rest), _percent(rest, whole)))
+    yield Table(columns=columns, rows=tuple(rows), ruled=False)
+
+
+def _label(layer: LayerPlan) -> str:
+    return f"{layer.path} ({layer.type})" if layer.path else f"({layer.type} itself)"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+def _batch(plan: Plan) -> Iterator[Part]:
+    if plan.memory is None or plan.largest_batch is None:
+        return
+    yield Title(f"What fits {count(plan.memory)} bytes ({memory(plan.memory)})", 2)
+    kept = f"with {RESERVE:.0%} left free for the runtime and for gaps"
+    if plan.fixed is not None and plan.per_example is not None:
+        yield Text(
+            f"Whatever the batch, {memory(plan.fixed)}; each example adds {memory(plan.per_example)}, found from two "
+            "sizes of batch."
+        )
+    if not plan.largest_batch:
+        yield Note(f"Not even a batch of 1 fits, {kept}.", "error")
+    elif plan.fits:
+        yield Text(f"The largest batch that fits has {count(plan.largest_batch)} examples, {kept}.")
+    else:
+        yield Note(
+            f"A batch of {count(plan.batch_size)} doesn't fit; the largest that does has {count(plan.largest_batch)} "
+            f"examples, {kept}.",
+            "error",
+        )
+
+
+def _compared(plan: Plan) -> Iterator[Part]:
+    compiled = plan.compiled
+    if compiled is None or plan.peak is None or plan.flops is None:
+        return
+    yield Title(
+        "Compared with the compiler", 2, "a training step" if plan.training else "a batch of predictions"
+    )
+    columns = (Column(), Column(title="memory", align="right"), Column(title="plan is off by", align="right"))
+    yield Table(columns=columns, rows=tuple(_memory_compared(plan.peak, compiled)))
+    columns = (Column(), Column(title="FLOPs", align="right"), Column(title="plan is off by", align="right"))
+    yield Table(columns=columns, rows=tuple(_flops_compared(plan.flops, compiled)))
+
+
+def _memory_compared(peak: int, compiled: Compiled) -> Iterator[Row]:
+    yield "planned", memory(peak), ""
+    yield "the compiler's plan", memory(compiled.peak), _off(peak, compiled.peak)
+    if compiled.measured is not None:
+        yield "measured in a run", memory(compiled.measured), _off(peak, compiled.measured)
+
+
+def _flops_compared(flops: int, compiled: Compiled) -> Iterator[Row]:
+    yield "planned", count(flops), ""
+    yield "the program as it is given to the compiler", count(compiled.flops), _off(flops, compiled.flops)
+    yield (
+        "the program the compiler makes of it",
+        count(compiled.flops_optimised),
+        _off(flops, compiled.flops_optimised),
+    )
+
+
+def _off(planned: int, found: int) -> str:
+    return f"{100 * (planned / found - 1):+.1f} %" if found else ""
