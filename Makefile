@@ -24,14 +24,14 @@ bench: .venv/test.done  ## what an account costs, and how far planned memory and
 	$(BIN)/python benchmarks/plan_error.py
 
 lint: .venv/dev.done  ## format, style, direction of imports, types
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 format: .venv/dev.done  ## bring the code into shape
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

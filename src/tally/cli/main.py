@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tally import __version__
-from tally.cli import check, diagnose, diff, explain, plan, schema, summary, verify, what_if
+from tally.cli import check, diagnose, diff, explain, plan, run, schema, summary, verify, what_if
 from tally.cli.codes import COULD_NOT_RUN, DOES_NOT_HOLD, HOLDS
 from tally.core.errors import TallyError, raised_at
 
-_VERBS = (summary, explain, plan, diagnose, diff, check, schema, what_if, verify)
+_VERBS = (summary, explain, plan, diagnose, diff, check, schema, run, what_if, verify)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
