@@ -223,3 +223,10 @@ def test_set_weights_changes_nothing_when_one_does_not_fit():
     with pytest.raises(ShapeError, match="was given \\(3,\\)"):
         layer.set_weights([np.ones((3, 2)), np.ones(3)])
     np.testing.assert_array_equal(layer.get_weights()[0], before[0])
+
+
+def test_a_phase_may_be_passed_by_position():
+    x = np.ones((64, 8), "float32")
+    dropout = layers.Dropout(0.5)
+    assert float(jnp.mean(dropout(x, True) == 0)) > 0.2
+    assert not (dropout(x, False) == 0).any()

@@ -90,3 +90,11 @@ def test_a_layer_that_does_not_fit_leaves_the_stack_as_it_was() -> None:
     with pytest.raises(ValueError, match="dimensions"):
         model.add(layers.Conv2D(2, 3))
     assert (model.output_shape, len(model.layers)) == ((None, 3), 1)
+
+
+def test_a_stack_without_an_input_takes_other_sizes_later():
+    model = tally.Sequential([layers.Dense(3)])
+    assert model(np.ones((2, 5, 4), "float32")).shape == (2, 5, 3)
+    assert model(np.ones((2, 7, 4), "float32")).shape == (2, 7, 3)
+    with pytest.raises(ValueError, match="features"):
+        model(np.ones((2, 7, 6), "float32"))
