@@ -32,6 +32,10 @@ class Box:
     inside = model
 
 
+def need(units, bias=True):
+    return model
+
+
 if __name__ == "__main__":
     raise RuntimeError("the script was run as a program")
 """
@@ -103,6 +107,11 @@ def test_summary_can_show_what_learns(capsys):
         (
             "small_models.py:fail",
             "ZeroDivisionError: division by zero\n  where: raised at small_models.py:17",
+        ),
+        (
+            "small_models.py:need",
+            "'small_models.py:need' needs arguments: need(units, bias=True).\n"
+            "  do: name a function without any, such as def make(): return need(...)",
         ),
         (
             "missing.py:model",

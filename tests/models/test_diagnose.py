@@ -145,6 +145,10 @@ from tally import layers
 
 good = tally.Sequential([tally.Input((4,)), layers.Dense(3)], name="good")
 bad = tally.Sequential([tally.Input((4,)), layers.Dense(1, activation="softmax", name="head")], name="bad")
+
+
+def unbuildable():
+    return tally.Sequential([tally.Input((None, 3)), layers.Flatten(), layers.Dense(2)])
 """
 
 
@@ -171,6 +175,14 @@ def test_the_command_gives_its_findings_as_json(capsys):
     (found,) = (one for one in document["findings"] if one["severity"] == "error")
     assert (found["code"], found["name"], found["layer"]) == ("T501", "loss-mismatch", "head")
     assert found["where"].startswith("models.py:6")
+
+
+@pytest.mark.usefixtures("script")
+def test_the_command_takes_what_fails_in_building_as_a_finding(capsys):
+    assert main(["diagnose", "models.py:unbuildable"]) == 1
+    shown = capsys.readouterr().out
+    assert "T603 undefined-shape" in shown
+    assert "models.py:10" in shown
 
 
 def test_every_code_has_a_name_a_severity_and_a_meaning():

@@ -1,6 +1,7 @@
 """The command `tally diagnose`."""
 
 import argparse
+import functools
 import json
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +24,7 @@ def _run(options: argparse.Namespace) -> int:
     from tally.models.verbs.show import show
     from tally.report.diagnosis import draw
 
-    diagnosis = find(load(options.target))
+    diagnosis = find(functools.partial(load, options.target))  # what fails in building may be a finding
     if options.json:
         findings = [{"name": one.name, **asdict(one)} for one in diagnosis.findings]
         head = {"schema_version": 1, "kind": "diagnosis", "name": diagnosis.name, "holds": diagnosis.holds}

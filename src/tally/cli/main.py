@@ -71,6 +71,15 @@ def _run_demo(options: argparse.Namespace) -> int:
     return HOLDS if run(options.output, mnist=options.mnist) else DOES_NOT_HOLD
 
 
+def _is_of_account(error: BaseException) -> bool:
+    """Whether an error was raised by the rooms that know no engine, whose errors are plain ones."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return module.startswith(("tally.accounting", "tally.report"))
+
+
 def _tell(error: BaseException) -> str:
     """An error in a few lines: this library's as they are, others with their kind and the user's line."""
     if isinstance(error, TallyError):
@@ -78,5 +87,7 @@ def _tell(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the script ended by itself (exit {error.code}) before the model was there"
     line = raised_at(error)
+    if isinstance(error, ValueError) and line is None and _is_of_account(error):
+        return str(error)  # a sentence of the library's own
     told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
     return "\n  ".join([*told, *([f"where: raised at {line}"] if line else [])])

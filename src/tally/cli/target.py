@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from contextlib import redirect_stdout
 from functools import reduce
@@ -71,13 +72,29 @@ def _load_name(target: str) -> Any:
             do=f"name a model{_listing(module)}",
         ) from None
     if callable(thing) and not _has_account(thing):
-        thing = thing()
+        thing = _made(thing, target)
     if not _has_account(thing):
         raise ArgumentError(
             f"'{target}' has no parameters to account for: it is of type {type(thing).__name__}.",
             do="name a model, a layer, or a function without arguments that returns one",
         )
     return thing
+
+
+def _made(function: Any, target: str) -> Any:
+    """What a function makes; one that needs arguments is told apart from one that fails inside."""
+    try:
+        signature = inspect.signature(function)
+        signature.bind()
+    except ValueError:  # something built in, which doesn't tell what it takes
+        return function()
+    except TypeError:
+        name = target.rpartition(":")[2]
+        raise ArgumentError(
+            f"'{target}' needs arguments: {name}{signature}.",
+            do=f"name a function without any, such as def make(): return {name}(...)",
+        ) from None
+    return function()
 
 
 def _run_script(path: Path) -> ModuleType:
