@@ -1,23 +1,23 @@
 """The model: a layer that trains, saves and gives account; a graph from inputs to outputs, or a subclass's `call`."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, DataError, ShapeError, nearest
 from tally.core.graph import Graph
 from tally.core.layer import Layer, describe
 from tally.core.registry import custom_object_scope, serialize_object, snake_case
 from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import as_array
+from tally.models.accountable import Accountable
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
 from tally.training.trainable import Trainable
 from tally.training.trainer import Trainer
 
 
-class Model(Trainable, Layer):
+class Model(Accountable, Trainable, Layer):
     """Layers put together, with `compile`, `fit`, `evaluate`, `predict`, `save` and `summary`.
 
     Args:
@@ -239,63 +239,6 @@ class Model(Trainable, Layer):
         """A model's outputs carry the masks its own layers gave them."""
         del inputs, previous_mask
 
-    # -- the account ---------------------------------------------------------------------------------------------------
-    def account(self) -> Ledger:
-        """The ledger: one entry per weight, one owner per layer."""
-        from tally.models.ledger import account
-
-        return account(self)
-
-    def summary(
-        self,
-        line_length: int | None = None,
-        positions: Sequence[float] | None = None,
-        print_fn: Callable[..., Any] | None = None,
-        expand_nested: bool = False,
-        show_trainable: bool = False,
-        layer_range: Sequence[str] | None = None,
-        *,
-        columns: Sequence[str] | str | None = None,
-        depth: int | None = None,
-        fold: bool | None = None,
-    ) -> None:
-        """Print the table of layers, output shapes and parameters, and totals that the rows add up to.
-
-        The first six arguments are Keras's.
-
-        Args:
-            line_length: Width in characters; the terminal's unless given.
-            positions: Where the columns end, in characters or as fractions of the width.
-            print_fn: What is called with the text; printing unless given.
-            expand_nested: Whether to show the layers of nested models.
-            show_trainable: Whether to show a column that says which layers learn.
-            layer_range: Names of the first and last layer to show.
-            columns: What to show, by name: `shape params bytes dtype trainable frozen state macs activations inputs
-                origin`; unless given, what there is to say.
-            depth: How deep the layers inside layers are listed: 0 shows the outermost, 1 what is inside them, too.
-            fold: Whether blocks that are alike become one row; three or more do unless given.
-        """
-        from tally.models.verbs.summary import summary
-
-        summary(
-            self,
-            columns=columns,
-            depth=depth,
-            fold=fold,
-            line_length=line_length,
-            positions=positions,
-            print_fn=print_fn,
-            expand_nested=expand_nested,
-            show_trainable=show_trainable,
-            layer_range=layer_range,
-        )
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows of the model: its summary."""
-        from tally.models.verbs.summary import summary_of
-
-        return summary_of(self).to_html()
-
     def file_layers(self) -> list[Layer] | None:
         """The layers that a file lists under `layers` before anything else; None when there is no graph."""
         return self._graph.layers if self._graph is not None else None
@@ -310,11 +253,6 @@ class Model(Trainable, Layer):
         waiting = [layer for layer in self._flatten_layers() if not layer.built and layer._has_own_build]
         if self._graph is not None and waiting:
             self.compute_output_spec(self.input)
-
-    def _look_before_training(self, source: Any) -> None:
-        from tally.models.verbs.diagnose import look_once
-
-        look_once(self, source)
 
     # -- saving --------------------------------------------------------------------------------------------------------
     def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
