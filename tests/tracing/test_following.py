@@ -6,7 +6,7 @@ import pytest
 
 import tally
 from tally import layers
-from tally.tracing.following import follow
+from tally.tracing.following import follow, line_of
 
 
 class Doubler(layers.Layer):
@@ -77,3 +77,19 @@ def test_following_leaves_no_trace_on_a_layer():
 def test_an_unknown_batch_takes_the_size_that_was_asked_for(batch):
     model = tally.Sequential([tally.Input((4,)), layers.Dense(3)])
     assert follow(model, batch=batch).inputs[0].shape == (batch, 4)
+
+
+def test_a_trace_without_columns_still_tells_lines():
+    class Frame:
+        file_name, line_num = __file__, 7
+
+    class Traceback:
+        frames = (Frame(),)
+
+    class Info:
+        traceback = Traceback()
+
+    class Equation:
+        source_info = Info()
+
+    assert line_of(Equation()) == "tests/tracing/test_following.py:7"

@@ -1,5 +1,6 @@
 """One abstract run of a model: its equations, what it read, which layers it called, and who computed what."""
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -154,13 +155,26 @@ def line_of(equation: Any, inside: bool = False) -> str | None:
     traceback = equation.source_info.traceback
     if traceback is None:
         return None
-    for code, address in zip(*traceback.raw_frames(), strict=True):
-        if inside and code.co_filename.endswith("pjit.py"):
+    for file, line, column in _frames(traceback):
+        if inside and file.endswith("pjit.py"):
             return None
-        if is_users(code.co_filename):
-            line, column, *_ = traceback.code_addr2location(code, address)
-            return f"{place(code.co_filename, line)}:{column + 1}"
+        if is_users(file):
+            at = place(file, line())
+            return at if column is None else f"{at}:{column() + 1}"
     return None
+
+
+def _frames(traceback: Any) -> Iterator[tuple[str, Callable[[], int], Callable[[], int] | None]]:
+    """File, line and column of each frame, the nearest first; a JAX that tells no columns gives lines alone."""
+    if not hasattr(traceback, "code_addr2location"):
+        yield from ((frame.file_name, lambda frame=frame: frame.line_num, None) for frame in traceback.frames)
+        return
+    for code, address in zip(*traceback.raw_frames(), strict=True):
+
+        def location(part: int, code: Any = code, address: int = address) -> int:
+            return traceback.code_addr2location(code, address)[part]
+
+        yield code.co_filename, functools.partial(location, 0), functools.partial(location, 1)
 
 
 def given_inputs(root: Layer) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
