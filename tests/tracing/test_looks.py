@@ -16,7 +16,7 @@ def test_what_an_initializer_draws_looks_like_weights(seed, rows, columns, kind)
         for a, b in ((drawn[:-1], drawn[1:]), (drawn[:, :-1], drawn[:, 1:]))
     ]
     if max(smooth) < 0.5:  # a few draws happen to look smooth
-        assert looks_like_weights(drawn, is_product=True)
+        assert looks_like_weights(drawn)
 
 
 def positions(length=20, width=16):
@@ -40,11 +40,9 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_constant_with_a_shape_of_its_own_does_not(name):
-    assert not looks_like_weights(CONSTANTS[name], is_product=True)
+    assert not looks_like_weights(CONSTANTS[name])
 
 
-@pytest.mark.parametrize(
-    ("value", "is_product", "looks"), [(0, False, True), (1, False, True), (2, False, False)]
-)
-def test_a_bias_of_zeros_and_a_scale_of_ones_do(value, is_product, looks):
-    assert looks_like_weights(np.full(10, value, "float32"), is_product=is_product) is looks
+@pytest.mark.parametrize(("value", "looks"), [(0, True), (1, True), (2, False)])
+def test_a_bias_of_zeros_and_a_scale_of_ones_do(value, looks):
+    assert looks_like_weights(np.full(10, value, "float32")) is looks

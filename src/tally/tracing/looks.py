@@ -6,7 +6,7 @@ _MOST = 4096
 """As many numbers are looked at."""
 
 
-def looks_like_weights(value: np.ndarray, *, is_product: bool) -> bool:
+def looks_like_weights(value: np.ndarray) -> bool:
     """Tell numbers as they come from an initializer from a constant with a shape of its own.
 
     An initializer gives noise without order, or all zeros or ones. Filters, encodings, transforms and statistics have
@@ -14,12 +14,11 @@ def looks_like_weights(value: np.ndarray, *, is_product: bool) -> bool:
 
     Args:
         value: The array.
-        is_product: Whether it takes part in a matrix product or convolution, and is not only added or multiplied.
 
     Example:
-        >>> looks_like_weights(np.random.default_rng(0).normal(size=(10, 5)), is_product=True)
+        >>> looks_like_weights(np.random.default_rng(0).normal(size=(10, 5)))
         True
-        >>> looks_like_weights(np.array([[1., 2., 1.], [0., 0., 0.], [-1., -2., -1.]]), is_product=True)
+        >>> looks_like_weights(np.array([[1., 2., 1.], [0., 0., 0.], [-1., -2., -1.]]))
         False
     """
     if value.dtype.kind not in "fV" or not value.size or not np.isfinite(value.astype(float)).all():
@@ -27,7 +26,7 @@ def looks_like_weights(value: np.ndarray, *, is_product: bool) -> bool:
     numbers = value.astype(float)
     flat = numbers.ravel()[:_MOST]
     if np.ptp(flat) == 0:
-        return bool(flat[0] in (0.0, 1.0)) and (is_product or numbers.ndim < 4) and value.size > 1
+        return bool(flat[0] in (0.0, 1.0)) and value.size > 1
     return flat.size >= 4 and _is_noise(numbers, flat)
 
 

@@ -79,32 +79,30 @@ def find_constants(study: Study) -> Iterator[Finding]:
     search = _Search(study.root, study.layers, flow.run, flow)
     seen: set[tuple[Layer, str]] = set()
     for one in flow.weightlike:
-        if (
-            one.made.kind == "constant"
-            and one.made.value is not None
-            and not isinstance(one.made.value, Tracer)
-        ):
-            value = np.asarray(one.made.value)
-            held = (
-                None
-                if looks_like_weights(value, is_product=one.operation in _USED)
-                else search.held_as(value, one.layer)
-            )
-            if held is not None and held not in seen:
-                seen.add(held)
-                layer, name = held
-                yield Finding(
-                    code="T102",
-                    severity="note",
-                    layer=study.path(layer),
-                    what=f"self.{name} is a plain array of {plural(value.size, 'number')}, used as a constant.",
-                    why="It is not counted, trained or saved: a file brings it back only if the code makes it.",
-                    fix=f"to declare it fixed and keep it in files: self.{name} = self.add_weight(shape={value.shape}, "
-                    "initializer=..., trainable=False)",
-                    where=assigned_at(layer, name) or layer.made_at,
-                    names=(name,),
-                    count=int(value.size),
-                )
+        value = (
+            None
+            if one.made.value is None or isinstance(one.made.value, Tracer)
+            else np.asarray(one.made.value)
+        )
+        if value is None or looks_like_weights(value):
+            continue
+        held = search.held_as(value, one.layer)
+        if held is None or held in seen:
+            continue
+        seen.add(held)
+        layer, name = held
+        yield Finding(
+            code="T102",
+            severity="note",
+            layer=study.path(layer),
+            what=f"self.{name} is a plain array of {plural(value.size, 'number')}, used as a constant.",
+            why="It is not counted, trained or saved: a file brings it back only if the code makes it.",
+            fix=f"to declare it fixed and keep it in files: self.{name} = self.add_weight(shape={value.shape}, "
+            "initializer=..., trainable=False)",
+            where=assigned_at(layer, name) or layer.made_at,
+            names=(name,),
+            count=int(value.size),
+        )
 
 
 def is_ours(layer: Layer) -> bool:
@@ -204,7 +202,7 @@ class _Search:
         if isinstance(one.made.value, Tracer):
             return
         value = np.asarray(one.made.value)
-        if not looks_like_weights(value, is_product=one.operation in _USED):
+        if not looks_like_weights(value):
             return
         held = self.held_as(value, one.layer)
         if held is not None:
