@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from tally.core.layer import InputSpec
 from tally.core.registry import publish
 from tally.core.variable import Variable
+from tally.kernels.convolution import convolve
 from tally.layers.lora import _Adaptable
 from tally.layers.options import (
     plan_weight,
@@ -22,43 +22,6 @@ from tally.layers.options import (
     settle,
 )
 from tally.layers.spatial import SIDES, _Spatial
-
-
-def _convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    strides: tuple[int, ...],
-    padding: Any,
-    dilation: tuple[int, ...],
-    groups: int = 1,
-    spread: tuple[int, ...] | None = None,
-    channels_first: bool = False,
-) -> jax.Array:
-    """Slide a kernel over an input: every convolution of the library runs through here.
-
-    Args:
-        x: `(batch, *sides, channels)`, or `(batch, channels, *sides)` with `channels_first`.
-        kernel: `(*sides, channels / groups, filters)`.
-        strides: Steps of the kernel on each side.
-        padding: `"valid"`, `"same"`, or a pair (before, after) for each side.
-        dilation: Distance between neighbouring kernel elements on each side.
-        groups: Number of parts the channels are split into, each with filters of its own.
-        spread: Distance to which neighbouring input elements are pulled apart, in a transposed convolution.
-        channels_first: Where the channels of `x` and of the result are.
-    """
-    space = "DHW"[-len(strides) :]
-    layout = f"NC{space}" if channels_first else f"N{space}C"
-    return lax.conv_general_dilated(
-        x.astype(kernel.dtype),
-        kernel,
-        strides,
-        padding.upper() if isinstance(padding, str) else padding,
-        lhs_dilation=spread,
-        rhs_dilation=dilation,
-        dimension_numbers=(layout, f"{space}IO", layout),
-        feature_group_count=groups,
-    )
 
 
 class _Sliding(_Spatial):
@@ -129,7 +92,7 @@ class _Sliding(_Spatial):
         elif padding == "causal":
             windows = zip(self.kernel_size, self.dilation_rate, strict=True)
             padding = [(holes * (size - 1), 0) for size, holes in windows]
-        return _convolve(
+        return convolve(
             x,
             kernel,
             strides=self.strides,
@@ -392,7 +355,7 @@ class _ConvTranspose(_Sliding):
     def call(self, inputs: jax.Array) -> jax.Array:
         """Pull the input apart by the strides, convolve with the reversed kernel, add the bias, activate."""
         kernel = jnp.flip(self.kernel.value, range(self.rank)).swapaxes(-1, -2)
-        outputs = _convolve(
+        outputs = convolve(
             inputs,
             kernel,
             strides=(1,) * self.rank,

@@ -7,15 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tally import ops
 from tally.core.dtype import epsilon as smallest
 from tally.core.errors import ArgumentError, ShapeError
 from tally.core.layer import InputSpec, Layer
 from tally.core.variable import Variable
 from tally.initializers import TruncatedNormal
+from tally.kernels.normalization import normalize_batch
 from tally.layers.arguments import adopt, own
 from tally.layers.options import plan_weight, settle
 from tally.layers.wrapper import Wrapper
-from tally.ops.nn import normalize
 
 Shape = tuple[int | None, ...]
 _PLACES = {2: ("features",), 3: ("length", "channels"), 4: ("height", "width", "channels")}
@@ -179,6 +180,11 @@ class BatchNormalization(_ScaledNormalization):
         x = inputs.astype(_wide(inputs.dtype))
         gamma, beta = _value(self.gamma), _value(self.beta)
         if training and self.trainable:
+            if mask is None and not self.renorm:
+                y, mean, variance = normalize_batch(x, gamma, beta, axis=self.axis, epsilon=self.epsilon)
+                self._move(self.moving_mean, mean, self.momentum)
+                self._move(self.moving_variance, variance, self.momentum)
+                return y.astype(self.compute_dtype)
             mean, variance = self._moments(x, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance)
@@ -485,8 +491,8 @@ class SpectralNormalization(Wrapper):
         matrix = kernel.reshape(-1, kernel.shape[-1])
         v = u
         for _ in range(self.power_iterations):
-            v = normalize(u @ matrix.T)
-            u = normalize(v @ matrix)
+            v = ops.normalize(u @ matrix.T)
+            u = ops.normalize(v @ matrix)
         u, v = jax.lax.stop_gradient((u, v))
         largest = (v @ matrix @ u.T)[0, 0]
         zero = jnp.all(kernel == 0)

@@ -6,30 +6,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from tally.core.registry import publish
+from tally.kernels.pooling import pool
 from tally.layers.options import read_sides, read_word, settle
 from tally.layers.spatial import _Spatial
-
-
-def _pool(
-    x: jax.Array, mode: str, windows: tuple[int, ...], strides: tuple[int, ...], padding: str
-) -> jax.Array:
-    """The largest value or the sum in every window: all sliding pooling runs through here.
-
-    Args:
-        x: Any array.
-        mode: `"max"` or `"sum"`.
-        windows: Size of the window on each axis of `x`.
-        strides: Steps of the window on each axis.
-        padding: `"valid"` or `"same"`.
-    """
-    if mode == "sum":
-        return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, strides, padding.upper())
-    least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    return lax.reduce_window(x, np.asarray(least, x.dtype), lax.max, windows, strides, padding.upper())
 
 
 class _Pooling(_Spatial):
@@ -60,7 +42,7 @@ class _Pooling(_Spatial):
     def _slide(self, x: jax.Array, mode: str) -> jax.Array:
         if self.padding == "valid":
             self._check_fit(x, "window", self.pool_size, self.strides, (1,) * self.rank)
-        return _pool(x, mode, self._around(self.pool_size, 1), self._around(self.strides, 1), self.padding)
+        return pool(x, mode, self._around(self.pool_size, 1), self._around(self.strides, 1), self.padding)
 
 
 class _MaxPooling(_Pooling):

@@ -6,7 +6,8 @@ import jax
 
 from tally.core.registry import publish
 from tally.core.variable import Variable
-from tally.layers.convolution import _convolve, _Sliding
+from tally.kernels.convolution import convolve
+from tally.layers.convolution import _Sliding
 from tally.layers.options import plan_weight, read_count, resolve_options, settle
 
 
@@ -207,7 +208,7 @@ class _SeparableConv(_Sliding):
         """Convolve every channel, mix the channels, add the bias, apply the activation."""
         ones = (1,) * self.rank
         channels = _slide_depthwise(self, inputs, self.depthwise_kernel.value)
-        mixed = _convolve(
+        mixed = convolve(
             channels,
             self.pointwise_kernel.value,
             strides=ones,

@@ -11,6 +11,8 @@ from jax import lax
 from tally.core.dtype import epsilon as default_epsilon
 from tally.core.dtype import floatx, standardize_data_format
 from tally.core.errors import ArgumentError
+from tally.kernels.convolution import convolve
+from tally.kernels.pooling import pool
 from tally.ops.definition import Array, Value, float_op, op
 
 # -- activations -------------------------------------------------------------------------------------------------------
@@ -111,15 +113,14 @@ def _convolve(
     x: Array, kernel: Array, strides: Any, padding: str, data_format: Any, dilation: Any, groups: int
 ) -> Array:
     rank = x.ndim - 2
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    return lax.conv_general_dilated(
-        x.astype(dtype),
-        kernel.astype(dtype),
-        _each(strides, rank),
-        padding.upper(),
-        rhs_dilation=_each(dilation, rank),
-        dimension_numbers=_layout(rank, data_format),
-        feature_group_count=groups,
+    return convolve(
+        x,
+        kernel.astype(jnp.promote_types(x.dtype, kernel.dtype)),
+        strides=_each(strides, rank),
+        padding=padding,
+        dilation=_each(dilation, rank),
+        groups=groups,
+        channels_first=standardize_data_format(data_format) == "channels_first",
     )
 
 
@@ -252,9 +253,7 @@ def _transposed_padding(
 
 
 # -- pooling -----------------------------------------------------------------------------------------------------------
-def _pool(
-    x: Array, start: Any, combine: Any, size: Any, strides: Any, padding: str, data_format: str | None
-) -> Array:
+def _pool(x: Array, mode: str, size: Any, strides: Any, padding: str, data_format: str | None) -> Array:
     rank = x.ndim - 2
     around = (
         (lambda n: (1, 1, *n))
@@ -262,8 +261,7 @@ def _pool(
         else (lambda n: (1, *n, 1))
     )
     window = around(_each(size, rank))
-    steps = around(_each(strides if strides is not None else size, rank))
-    return lax.reduce_window(x, start, combine, window, steps, padding.upper())
+    return pool(x, mode, window, around(_each(strides if strides is not None else size, rank)), padding)
 
 
 @op
@@ -271,8 +269,7 @@ def max_pool(
     inputs: Array, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
 ) -> Array:
     """The largest value in each window over the spatial axes; `strides` None means the pool size."""
-    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.floating) else jnp.iinfo(inputs.dtype).min
-    return _pool(inputs, jnp.array(lowest, inputs.dtype), lax.max, pool_size, strides, padding, data_format)
+    return _pool(inputs, "max", pool_size, strides, padding, data_format)
 
 
 @float_op
@@ -280,11 +277,10 @@ def average_pool(
     inputs: Array, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
 ) -> Array:
     """The mean of each window over the spatial axes; padding doesn't count."""
-    zero = jnp.array(0, inputs.dtype)
-    total = _pool(inputs, zero, lax.add, pool_size, strides, padding, data_format)
+    total = _pool(inputs, "sum", pool_size, strides, padding, data_format)
     if padding.lower() == "valid":
         return total / np.prod(_each(pool_size, inputs.ndim - 2))
-    return total / _pool(jnp.ones_like(inputs), zero, lax.add, pool_size, strides, padding, data_format)
+    return total / _pool(jnp.ones_like(inputs), "sum", pool_size, strides, padding, data_format)
 
 
 def _adaptive(reduce: Any, x: Array, output_size: Any, data_format: str | None) -> Array:

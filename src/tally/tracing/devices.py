@@ -80,8 +80,15 @@ def _operands(lives: "Lives", node: Node) -> Iterator[int]:
 
 
 def _pooling(lives: "Lives", place: int, node: Node) -> Iterator[Span]:
-    """Where a pooling's gradient goes is found with a whole number for each axis of each value, made at the start."""
+    """Where a pooling's gradient goes.
+
+    In full precision a byte for each window says which of its values gets it (`tally.kernels.pooling`). In half
+    precision XLA finds it with a whole number for each axis of each value, made at the start.
+    """
     before, after = node.equation.outvars[0].aval.shape, node.equation.invars[0].aval.shape
+    if node.equation.invars[0].aval.dtype.itemsize >= 4:
+        yield Span(place, place, math.prod(after))
+        return
     values = lives.of(node.reads)[1:2]
     forward = min((lives.first_use(value, "reduce_window") or place for value in values), default=place)
     rank = len(before)

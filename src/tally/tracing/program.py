@@ -10,8 +10,8 @@ from jax.extend.core import Literal
 
 from tally.tracing.following import bodies
 
-_CALLS = """checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr jit pjit remat
-remat2"""
+_CALLS = """checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr jit linear_map
+pjit remat remat2"""
 CALLS = frozenset(_CALLS.split())
 """What runs its body once, in place: opened."""
 LOOPS = frozenset(("scan", "while", "cond"))
