@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tally.kernels.convolution import convolve
+from tally.kernels.convolution import convolve, convolve_transposed
 from tally.kernels.normalization import normalize_batch
 from tally.kernels.pooling import pool
 
@@ -104,6 +104,42 @@ def test_convolutions(case):
 
     x = _random(batch, 4, *sides) if first else _random(batch, *sides, 4)
     _assert_alike(ours, plain, x, _random(*(case["size"],) * rank, 4 // groups, filters))
+
+
+TRANSPOSED = {
+    "strided": {"size": 3, "stride": 2, "padding": ((2, 2), (2, 2))},
+    "strided, even kernel": {"size": 4, "stride": 2, "padding": ((2, 2), (1, 2))},
+    "strided, more than the kernel reaches": {"size": 2, "stride": 3, "padding": ((1, 2), (1, 2))},
+    "dilated": {"size": 3, "dilation": 2, "padding": ((2, 2), (4, 4))},
+    "one number each": {"size": 1, "stride": 2, "padding": ((0, 1), (0, 0))},
+    "channels first": {"size": 3, "stride": 2, "padding": ((2, 1), (1, 2)), "channels_first": True},
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED.values(), ids=TRANSPOSED)
+def test_transposed_convolutions(case):
+    first = case.get("channels_first", False)
+    strides, dilation = (case.get("stride", 1),) * 2, (case.get("dilation", 1),) * 2
+    layout = "NCHW" if first else "NHWC"
+
+    def ours(x, kernel):
+        return convolve_transposed(
+            x, kernel, strides=strides, padding=case["padding"], dilation=dilation, channels_first=first
+        )
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            jnp.flip(kernel, (0, 1)).swapaxes(-1, -2),
+            (1, 1),
+            case["padding"],
+            lhs_dilation=strides,
+            rhs_dilation=dilation,
+            dimension_numbers=(layout, "HWIO", layout),
+        )
+
+    x = _random(2, 4, 5, 4) if first else _random(2, 5, 4, 4)
+    _assert_alike(ours, plain, x, _random(case["size"], case["size"], 3, 4))
 
 
 POOLS = {

@@ -1,9 +1,11 @@
 """Convolution of every kind, and the formulations that XLA's CPU compiler turns into faster programs.
 
-A dense convolution is the plain `lax` operation everywhere. Two kinds are not, on a CPU:
+A dense convolution is the plain `lax` operation everywhere. Three kinds are not, on a CPU:
 
 - of size 1: a matrix product, which saves the copies that a convolution makes of its input;
-- depthwise: sums of shifted products, about 20 times faster than the grouped convolution there.
+- depthwise: sums of shifted products, about 20 times faster than the grouped convolution there;
+- transposed: the gradient of a strided convolution, so that its own gradients are those of one, too, and no convolution
+  over an input that was pulled apart, for which XLA has no fast program.
 
 All three directions of such a convolution (output, cotangent of the input, cotangent of the kernel) are linear in each
 argument, so that each direction's derivatives are the other two.
@@ -33,7 +35,6 @@ def convolve(
     padding: Any,
     dilation: tuple[int, ...],
     groups: int = 1,
-    spread: tuple[int, ...] | None = None,
     channels_first: bool = False,
 ) -> jax.Array:
     """Slide a kernel over an input: every convolution of the library runs through here.
@@ -45,7 +46,6 @@ def convolve(
         padding: `"valid"`, `"same"`, or a pair (before, after) for each side.
         dilation: Distance between neighbouring kernel elements on each side.
         groups: Number of parts the channels are split into, each with filters of its own.
-        spread: Distance to which neighbouring input elements are pulled apart, in a transposed convolution.
         channels_first: Where the channels of `x` and of the result are.
 
     Source: `jax.lax.conv_general_dilated`.
@@ -64,12 +64,54 @@ def convolve(
         x_shape=x.shape,
         kernel_shape=kernel.shape,
     )
-    if spread is not None and any(step > 1 for step in spread):
-        return geometry.slide(x, kernel, spread=spread)
     if x.dtype in (jnp.float32, jnp.float64) and geometry.is_special() and not is_placed(x):
         (y,) = _Output(geometry)((kernel,), (x,))
         return y
     return geometry.slide(x, kernel)
+
+
+def convolve_transposed(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    channels_first: bool = False,
+) -> jax.Array:
+    """Spread an input out by a kernel: what a convolution with these strides does to a gradient.
+
+    Args:
+        x: `(batch, *sides, channels)`, or `(batch, channels, *sides)` with `channels_first`.
+        kernel: `(*sides, filters, channels)`, in whose dtype is computed.
+        strides: How far apart neighbouring inputs land in the output.
+        padding: For each side, what surrounds the inputs that were pulled apart before the kernel slides over them.
+        dilation: Distance between neighbouring kernel elements on each side.
+        channels_first: Where the channels of `x` and of the result are.
+
+    Source: `jax.lax.conv_transpose` with `transpose_kernel=True`.
+    """
+    x = x.astype(kernel.dtype)
+    reaches = [(size - 1) * step for size, step in zip(kernel.shape, dilation, strict=False)]
+    sides = tuple(
+        (side - 1) * stride + 1 + low + high - reach
+        for side, stride, (low, high), reach in zip(
+            x.shape[2:] if channels_first else x.shape[1:-1], strides, padding, reaches, strict=True
+        )
+    )
+    filters = kernel.shape[-2]
+    forward = Geometry(
+        strides=strides,
+        pads=tuple((reach - low, reach - high) for reach, (low, high) in zip(reaches, padding, strict=True)),
+        dilation=dilation,
+        groups=1,
+        channels_first=channels_first,
+        x_shape=(x.shape[0], filters, *sides) if channels_first else (x.shape[0], *sides, filters),
+        kernel_shape=kernel.shape,
+    )
+    if x.dtype in (jnp.float32, jnp.float64) and not is_placed(x):
+        return _Input(forward)((kernel,), (x,))[0]
+    return _plain_input(forward, x, kernel)
 
 
 @dataclass(frozen=True)
@@ -136,7 +178,7 @@ class Geometry:
         """Whether the plain operation is not the fastest everywhere."""
         return self.is_pointwise() or self.is_depthwise()
 
-    def slide(self, x: jax.Array, kernel: jax.Array, spread: tuple[int, ...] | None = None) -> jax.Array:
+    def slide(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The convolution as the plain operation."""
         space = "DHW"[-len(self.strides) :]
         layout = f"NC{space}" if self.channels_first else f"N{space}C"
@@ -145,7 +187,6 @@ class Geometry:
             kernel,
             self.strides,
             self.pads,
-            lhs_dilation=spread,
             rhs_dilation=self.dilation,
             dimension_numbers=(layout, f"{space}IO", layout),
             feature_group_count=self.groups,
@@ -305,6 +346,8 @@ def _as_given(g: Geometry, x: jax.Array) -> jax.Array:
 
 
 def _output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if not g.is_special():
+        return g.slide(x, kernel)
     x = _channels_last(g, x)
     if g.is_pointwise():
         x = _strided(g, x)
@@ -317,6 +360,8 @@ def _output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
+    if not g.is_special():
+        return _plain_input(g, ct, kernel)
     ct = _channels_last(g, ct)
     if g.is_pointwise():
         dx = ct.reshape(-1, ct.shape[-1]) @ kernel.reshape(kernel.shape[-2:]).T
@@ -349,6 +394,8 @@ def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel(g: Geometry, x: jax.Array, ct: jax.Array) -> jax.Array:
+    if not g.is_special():
+        return _plain_kernel(g, x, ct)
     x, ct = _channels_last(g, x), _channels_last(g, ct)
     if g.is_pointwise():
         rows, ct_rows = (array.reshape(-1, array.shape[-1]) for array in (_strided(g, x), ct))

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from tally.core.layer import InputSpec
 from tally.core.registry import publish
 from tally.core.variable import Variable
-from tally.kernels.convolution import convolve
+from tally.kernels.convolution import convolve, convolve_transposed
 from tally.layers.lora import _Adaptable
 from tally.layers.options import (
     plan_weight,
@@ -353,15 +352,13 @@ class _ConvTranspose(_Sliding):
         self._plan_bias(self.filters, "filters")
 
     def call(self, inputs: jax.Array) -> jax.Array:
-        """Pull the input apart by the strides, convolve with the reversed kernel, add the bias, activate."""
-        kernel = jnp.flip(self.kernel.value, range(self.rank)).swapaxes(-1, -2)
-        outputs = convolve(
+        """Spread the input out by the kernel, add the bias, activate."""
+        outputs = convolve_transposed(
             inputs,
-            kernel,
-            strides=(1,) * self.rank,
-            padding=[self._borders(side) for side in range(self.rank)],
+            self.kernel.value,
+            strides=self.strides,
+            padding=tuple(self._borders(side) for side in range(self.rank)),
             dilation=self.dilation_rate,
-            spread=self.strides,
             channels_first=self.channels_first,
         )
         return self._finish(outputs)

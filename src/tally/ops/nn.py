@@ -11,7 +11,7 @@ from jax import lax
 from tally.core.dtype import epsilon as default_epsilon
 from tally.core.dtype import floatx, standardize_data_format
 from tally.core.errors import ArgumentError
-from tally.kernels.convolution import convolve
+from tally.kernels.convolution import convolve, convolve_transposed
 from tally.kernels.pooling import pool
 from tally.ops.definition import Array, Value, float_op, op
 
@@ -100,13 +100,6 @@ def sparsemax(x: Array, axis: int = -1) -> Array:
 def _each(value: Any, rank: int) -> tuple[int, ...]:
     """One number for every spatial axis."""
     return (value,) * rank if isinstance(value, int) else tuple(value)
-
-
-def _layout(rank: int, data_format: str | None, kernel: str = "IO") -> tuple[str, str, str]:
-    space = "DHW"[-rank:]
-    channels_first = standardize_data_format(data_format) == "channels_first"
-    data = f"NC{space}" if channels_first else f"N{space}C"
-    return data, space + kernel, data
 
 
 def _convolve(
@@ -225,15 +218,13 @@ def conv_transpose(
         _transposed_padding(padding.lower(), *sizes)
         for sizes in zip(kernel.shape, strides, dilation, extra, strict=False)
     ]
-    dtype = jnp.promote_types(inputs.dtype, kernel.dtype)
-    return lax.conv_transpose(
-        inputs.astype(dtype),
-        kernel.astype(dtype),
-        strides,
-        pads,
-        rhs_dilation=dilation,
-        dimension_numbers=_layout(rank, data_format),
-        transpose_kernel=True,
+    return convolve_transposed(
+        inputs,
+        kernel.astype(jnp.promote_types(inputs.dtype, kernel.dtype)),
+        strides=strides,
+        padding=tuple(pads),
+        dilation=dilation,
+        channels_first=standardize_data_format(data_format) == "channels_first",
     )
 
 
