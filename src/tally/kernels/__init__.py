@@ -1,1 +1,1 @@
-"""Convolution, pooling and batch normalisation, formulated for each platform; chosen when a program is lowered."""
+"""Convolution, pooling, batch normalisation and attention per platform, chosen when a program is lowered."""

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tally.core.holding import current_call
 from tally.core.layer import Layer
 from tally.core.random import SeedGenerator
 from tally.core.registry import publish
 from tally.core.variable import Variable
+from tally.kernels.attention import attend
 from tally.layers.activation import Softmax
 from tally.layers.arguments import adopt, own
 from tally.layers.dense import EinsumDense
@@ -29,6 +31,12 @@ def _causal(queries: Any, keys: Any) -> jax.Array:
 def _both(one: Any, other: Any) -> Any:
     """Where both masks are true; None hides nothing."""
     return other if one is None else one if other is None else jnp.logical_and(one, other)
+
+
+def _is_followed() -> bool:
+    """Whether this is an abstract run that counts what is computed: it sees sums and products, and into no kernel."""
+    call = current_call.get()
+    return call is not None and call.enter is not None
 
 
 class _HeadedAttention(Layer):
@@ -180,17 +188,23 @@ class _HeadedAttention(Layer):
             mask = _both(mask, jnp.asarray(query_mask, bool)[..., :, None])
         for one in (value_mask, key_mask):
             mask = mask if one is None else _both(mask, jnp.asarray(one, bool)[..., None, :])
-        if use_causal_mask:
-            mask = _both(mask, _causal(query.shape[1], value.shape[1]))
         if self.sliding_window is not None:
             distance = jnp.arange(query.shape[1])[:, None] - jnp.arange(value.shape[1])
             mask = _both(mask, (jnp.abs(distance) < self.sliding_window)[None])
         q, k, v = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        simple = (
-            q.ndim == 4 and not self.dropout and not return_attention_scores and self._attended(q) == (1,)
+        at_once = (
+            q.ndim == 4
+            and not (self.dropout and training)
+            and not return_attention_scores
+            and self._attended(q) == (1,)
+            and q.shape[-1] == v.shape[-1]  # JAX takes heads of one size
         )
-        if simple:
-            attended, scores = self._attend_at_once(q, k, v, mask), None
+        is_square = query.shape[1] == value.shape[1]
+        causal = at_once and use_causal_mask and mask is None and is_square  # kernels know this mask by name
+        if use_causal_mask and not causal:
+            mask = _both(mask, _causal(query.shape[1], value.shape[1]))
+        if at_once:
+            attended, scores = self._attend_at_once(q, k, v, mask, causal), None
         else:
             attended, scores = self._attend_by_scores(q, k, v, mask, bool(training))
         if self.use_gate:
@@ -202,16 +216,12 @@ class _HeadedAttention(Layer):
         """The axes that attention runs over."""
         return tuple(range(1, q.ndim - 2))
 
-    def _attend_at_once(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: Any) -> jax.Array:
-        """Attention by JAX's own function, which may never hold all scores."""
+    def _attend_at_once(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, causal: bool) -> jax.Array:
+        """Attention by one function, which may never hold all scores."""
         if mask is not None:
             mask = mask if mask.ndim == 4 else mask[:, None]
-        kernel = "cudnn" if self.flash_attention else None
-        if q.shape[-1] != v.shape[-1]:  # JAX takes heads of one size
-            return self._attend_by_scores(q, k, v, mask, False)[0]
-        return jax.nn.dot_product_attention(
-            q, k, v, mask=mask, scale=1 / math.sqrt(q.shape[-1]), implementation=kernel
-        )
+        flash = False if self.flash_attention is None and _is_followed() else self.flash_attention
+        return attend(q, k, v, mask=mask, causal=causal, flash=flash)
 
     def _attend_by_scores(
         self, q: jax.Array, k: jax.Array, v: jax.Array, mask: Any, training: bool
@@ -246,7 +256,9 @@ class MultiHeadAttention(_HeadedAttention):
         output_shape: Size, or sizes, of the output's last axes; the query's features unless given.
         attention_axes: Axes that attention runs over; all but batch and features unless given.
         sliding_window: If given, queries see keys at a distance below it.
-        flash_attention: Whether cuDNN's kernel must be used; it needs a GPU and half precision.
+        flash_attention: True takes cuDNN's kernel or fails, False never takes it. None takes it on NVIDIA GPUs where
+            it fits: half precision, no mask but the causal one, no scores dropped or asked for, sequences from 64
+            places, heads of up to 128 whose size is a multiple of 8. Second derivatives need False there.
         kernel_initializer, bias_initializer: How the projections' weights start.
         kernel_regularizer, bias_regularizer: Functions of them added to the loss.
         activity_regularizer: Function of the projections' outputs added to the loss.
@@ -346,7 +358,9 @@ class GroupedQueryAttention(_HeadedAttention):
         dropout: Share of the scores dropped in training.
         use_bias: Whether the projections have biases.
         sliding_window: If given, queries see keys at a distance below it.
-        flash_attention: Whether cuDNN's kernel must be used; it needs a GPU and half precision.
+        flash_attention: True takes cuDNN's kernel or fails, False never takes it. None takes it on NVIDIA GPUs where
+            it fits: half precision, no mask but the causal one, no scores dropped or asked for, sequences from 64
+            places, heads of up to 128 whose size is a multiple of 8. Second derivatives need False there.
         kernel_initializer, bias_initializer: How the projections' weights start.
         kernel_regularizer, bias_regularizer: Functions of them added to the loss.
         activity_regularizer: Function of the projections' outputs added to the loss.

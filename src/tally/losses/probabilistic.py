@@ -1,5 +1,6 @@
 """Losses between a predicted distribution and what happened: cross-entropies, divergence, likelihood."""
 
+import functools
 import warnings
 from typing import Any
 
@@ -148,8 +149,11 @@ def sparse_categorical_crossentropy(
     if valid is not None:
         y_true = jnp.where(valid, y_true, 0)
     check_class_numbers(y_true, y_pred.shape[axis])
-    is_class = jax.nn.one_hot(y_true, y_pred.shape[axis], axis=axis, dtype=y_pred.dtype)
-    loss = -jnp.sum(is_class * _log_probability(y_pred, from_logits, axis), axis=axis)
+    if from_logits:
+        loss = _cost_of_class(y_pred, y_true, axis)
+    else:
+        is_class = jax.nn.one_hot(y_true, y_pred.shape[axis], axis=axis, dtype=y_pred.dtype)
+        loss = -jnp.sum(is_class * _log_probability(y_pred, False, axis), axis=axis)
     return loss if valid is None else set_mask(jnp.where(valid, loss, 0), valid)
 
 
@@ -203,6 +207,31 @@ def _log_probability(y_pred: jax.Array, from_logits: bool, axis: int) -> jax.Arr
     if from_logits:
         return jax.nn.log_softmax(y_pred, axis=axis)
     return jnp.log(keep_inside(y_pred / y_pred.sum(axis=axis, keepdims=True)))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _cost_of_class(logits: jax.Array, labels: jax.Array, axis: int) -> jax.Array:
+    """Minus the logarithm of a class's probability; 0 where a number stands for no class.
+
+    With many classes, such as the words of a language, logits are the largest arrays of a step. So the loss picks the
+    one it needs, and its derivative, written out, is one pass over them: no labels made one-hot, no scatter.
+    """
+    classes = logits.shape[axis]
+    place = jnp.expand_dims(labels, axis)
+    picked = jnp.take_along_axis(logits, place, axis, mode="clip").squeeze(axis)
+    is_class = (labels >= 0) & (labels < classes)
+    return jnp.where(is_class, jax.nn.logsumexp(logits, axis) - picked, 0)
+
+
+@_cost_of_class.defjvp
+def _move_cost_of_class(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    logits, labels = primals
+    classes, place = logits.shape[axis], jnp.expand_dims(labels, axis)
+    probability = jnp.exp(logits - jax.nn.logsumexp(logits, axis, keepdims=True))
+    numbers = jnp.arange(classes).reshape(-1, *(1,) * (logits.ndim - 1 - axis % logits.ndim))
+    is_class = (place >= 0) & (place < classes)
+    slope = jnp.where(is_class, probability - (numbers == place), 0)
+    return _cost_of_class(logits, labels, axis), jnp.sum(slope * tangents[0], axis)
 
 
 def _smooth(y_true: jax.Array, amount: float, classes: int) -> jax.Array:
