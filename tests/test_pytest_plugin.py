@@ -57,7 +57,9 @@ def test_a_run_of_pytest_does_not_wait_for_jax(pytester):
             tally_budget(ledger, max_params=10)
         """
     )
-    ran = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    ran = pytester.runpytest_subprocess(
+        "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:jaxtyping"
+    )
     ran.assert_outcomes(passed=1, failed=1)
     ran.stdout.fnmatch_lines(["*12 parameters: 2 too many, at most 10 asked.*"])
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tally.core import drawing
+from tally.core.drawing import Elements
 from tally.core.dtype import standardize_dtype
 from tally.core.errors import ArgumentError, SavingError, ShapeError
 from tally.core.random import SeedGenerator, draw_key
@@ -48,6 +50,14 @@ class Initializer(Configured):
         """The first value of a weight of this shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__(self, shape, dtype=None).")
 
+    def elements(self, shape: tuple[int, ...]) -> Elements | None:
+        """How each number is drawn, where all are drawn alike and apart from each other; None where they aren't.
+
+        Args:
+            shape: The weight's.
+        """
+        return None
+
     def clone(self) -> "Initializer":
         """A new initializer with the same arguments."""
         return type(self).from_config(self.get_config())
@@ -81,6 +91,10 @@ class Zeros(_Fixed):
         """Zeros of this shape."""
         return jnp.zeros(shape, dtype)
 
+    def elements(self, shape: tuple[int, ...]) -> Elements:
+        """Zeros."""
+        return Elements("constant", 0)
+
 
 class Ones(_Fixed):
     """All ones."""
@@ -88,6 +102,10 @@ class Ones(_Fixed):
     def fill(self, shape: tuple[int, ...], dtype: str) -> jax.Array:
         """Ones of this shape."""
         return jnp.ones(shape, dtype)
+
+    def elements(self, shape: tuple[int, ...]) -> Elements:
+        """Ones."""
+        return Elements("constant", 1)
 
 
 class Constant(_Fixed):
@@ -103,6 +121,10 @@ class Constant(_Fixed):
     def fill(self, shape: tuple[int, ...], dtype: str) -> jax.Array:
         """The value, broadcast to this shape."""
         return jnp.full(shape, as_array(self.value, dtype))
+
+    def elements(self, shape: tuple[int, ...]) -> Elements | None:
+        """The value, if it is one number."""
+        return Elements("constant", self.value) if isinstance(self.value, (bool, int, float)) else None
 
 
 class Identity(_Fixed):
@@ -180,7 +202,7 @@ class STFT(_Fixed):
 
 
 class _Random(Initializer):
-    """Values drawn from a key; a subclass says how in `sample`."""
+    """Values drawn from a key; a subclass says how, of each number in `elements` or of all together in `sample`."""
 
     def __init__(self, seed: "int | SeedGenerator | None" = None) -> None:
         if not (seed is None or isinstance(seed, (int, np.integer, SeedGenerator))):
@@ -199,7 +221,17 @@ class _Random(Initializer):
         return self.sample(key, tuple(shape), standardize_dtype(dtype))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
-        raise NotImplementedError
+        """All values of a weight."""
+        elements = self.elements(shape)
+        if elements is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} says neither in elements nor in sample how it draws."
+            )
+        return drawing.sample(elements, key, shape, dtype)
+
+    @property
+    def _own_seed(self) -> int | None:
+        return int(self.seed) if isinstance(self.seed, (int, np.integer)) else None
 
 
 class RandomNormal(_Random):
@@ -215,9 +247,9 @@ class RandomNormal(_Random):
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    def elements(self, shape: tuple[int, ...]) -> Elements:
         """Normal values."""
-        return jax.random.normal(key, shape, dtype) * self.stddev + self.mean
+        return Elements("normal", self.stddev, self.mean, self._own_seed)
 
 
 class TruncatedNormal(RandomNormal):
@@ -229,9 +261,9 @@ class TruncatedNormal(RandomNormal):
         seed: An integer gives the same values each time, a `SeedGenerator` its next ones, None new ones.
     """
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    def elements(self, shape: tuple[int, ...]) -> Elements:
         """Normal values, none further than two standard deviations away."""
-        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * self.stddev + self.mean
+        return Elements("truncated_normal", self.stddev, self.mean, self._own_seed)
 
 
 class RandomUniform(_Random):
@@ -247,9 +279,9 @@ class RandomUniform(_Random):
         super().__init__(seed)
         self.minval, self.maxval = minval, maxval
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    def elements(self, shape: tuple[int, ...]) -> Elements:
         """Uniform values."""
-        return jax.random.uniform(key, shape, dtype, self.minval, self.maxval)
+        return Elements("uniform", self.minval, self.maxval, self._own_seed)
 
 
 def compute_fans(
@@ -313,17 +345,17 @@ class VarianceScaling(_Random):
         self.scale, self.mode, self.distribution = scale, mode, distribution
         self.input_axes, self.output_axes = input_axes, output_axes
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    def elements(self, shape: tuple[int, ...]) -> Elements:
         """Values of the wanted variance."""
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         stddev = math.sqrt(self.scale / max(1.0, fan))
         if self.distribution == "uniform":
             limit = math.sqrt(3) * stddev
-            return jax.random.uniform(key, shape, dtype, -limit, limit)
+            return Elements("uniform", -limit, limit, self._own_seed)
         if self.distribution == "untruncated_normal":
-            return jax.random.normal(key, shape, dtype) * stddev
-        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * (stddev / _TRUNCATED_STDDEV)
+            return Elements("normal", stddev, 0.0, self._own_seed)
+        return Elements("truncated_normal", stddev / _TRUNCATED_STDDEV, 0.0, self._own_seed)
 
 
 class _Scaled(VarianceScaling):

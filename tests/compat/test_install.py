@@ -105,7 +105,7 @@ def test_an_installed_package_that_probes_for_tensorflow_finds_none_where_there_
     code = (
         "import sys\n"
         "from tally.core import errors\n"
-        f"errors._INSTALLED += ({str(tmp_path / 'probe')!r},)\n"
+        f"errors._NOT_USERS += ({str(tmp_path / 'probe')!r},)\n"
         "sys.meta_path.insert(0, type('None', (), {'find_spec': staticmethod(find)}))\n"
         "from tally.cli.main import main\n"
         f"main(['run', {str(tmp_path / 'script.py')!r}])\n"

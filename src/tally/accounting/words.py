@@ -59,6 +59,7 @@ _INSIDE = {
     "MultiHeadAttention": "Queries, keys and values are projections of the inputs, and the output is one of what the "
     "heads found. Nothing else is learned: how positions are weighed follows from the data.",
     "RNN": "The cell runs once for each step of the sequence, always with the same weights.",
+    "Repeat": "Blocks that are alike, one after another, each with weights of its own.",
     "SimpleRNN": "The cell runs once for each step of the sequence, always with the same weights.",
     "SpectralNormalization": "The weight of the layer inside is divided by its largest singular value, which is "
     "estimated from a vector kept here; the layer's parameters stay as many.",

@@ -34,14 +34,10 @@ _NOUNS = {
 _BOUNDS = {"max": "at most so many", "min": "at least so many", "expect": "exactly so many"}
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "check",
-        help="whether a model keeps to its budget, for CI",
-        description=_ABOUT,
-        epilog="Exit codes: 0 it holds, 1 it does not hold, 2 it could not run.",
-    )
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = _ABOUT
+    parser.epilog = "Exit codes: 0 it holds, 1 it does not hold, 2 it could not run."
     parser.add_argument("target", nargs="?", help=f"{FORMS}; all of pyproject.toml's unless given")
     for name in LIMITS:
         bound, _, measure = name.partition("-")

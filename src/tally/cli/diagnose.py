@@ -4,15 +4,13 @@ import argparse
 import functools
 import json
 from dataclasses import asdict
-from typing import Any
 
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
 from tally.cli.target import FORMS, load
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser("diagnose", help="mistakes that make the numbers wrong, each with its line")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument("target", help=FORMS)
     parser.add_argument("--no-notes", action="store_true", help="leave out what only explains a number")
     parser.add_argument("--json", action="store_true", help="print the findings, and nothing else, as JSON")

@@ -1,7 +1,6 @@
 """The command `tally diff`."""
 
 import argparse
-from typing import Any
 
 from tally.accounting.ledger import Ledger
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
@@ -9,14 +8,12 @@ from tally.cli.printing import FORMATS, write
 from tally.cli.target import FORMS, load
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "diff",
-        help="what makes two models differ, layer by layer",
-        description="Tells which layers were added, removed, renamed, resized, frozen, and what each did to the total.",
-        epilog="Exit codes: 0 no difference, 1 a difference, 2 it could not run.",
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = (
+        "Tells which layers were added, removed, renamed, resized, frozen, and what each did to the total."
     )
+    parser.epilog = "Exit codes: 0 no difference, 1 a difference, 2 it could not run."
     parser.add_argument("before", help=FORMS)
     parser.add_argument("after", help="the same, of the other model")
     parser.add_argument(

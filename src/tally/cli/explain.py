@@ -1,16 +1,14 @@
 """The command `tally explain`."""
 
 import argparse
-from typing import Any
 
 from tally.accounting.explain import explain
 from tally.cli.codes import HOLDS
 from tally.cli.target import FORMS, read
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser("explain", help="where every number comes from")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument("target", help=FORMS)
     parser.add_argument("--layer", metavar="PATH", help="explain this layer alone, with the layers inside it")
     parser.add_argument(

@@ -1,17 +1,29 @@
 """The command `tally`: says in a terminal what the library says in Python."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from tally import __version__
-from tally.cli import check, diagnose, diff, explain, plan, run, schema, summary, verify, what_if
 from tally.cli.codes import COULD_NOT_RUN, DOES_NOT_HOLD, HOLDS
 from tally.core.errors import TallyError, raised_at
 
-_VERBS = (summary, explain, plan, diagnose, diff, check, schema, run, what_if, verify)
+_COMMANDS = {
+    "demo": "build, explain, train, test, save and load a small convnet",
+    "summary": "the table of layers, shapes and parameters",
+    "explain": "where every number comes from",
+    "plan": "what training and prediction will cost, before a byte is allocated",
+    "diagnose": "mistakes that make the numbers wrong, each with its line",
+    "diff": "what makes two models differ, layer by layer",
+    "check": "whether a model keeps to its budget, for CI",
+    "schema": "the JSON Schema of a ledger",
+    "run": "run a script written for Keras or TensorFlow, unchanged",
+    "what-if": "a layer made otherwise, side by side with what it is",
+    "verify": "whether statements about the numbers are so, and what a wrong number is",
+}
+"""Every command, and what `tally --help` says of it; its module is imported when it is the one to run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows `tally`; those of the process unless given.
     """
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(next((word for word in arguments if not word.startswith("-")), None)).parse_args(
+        arguments
+    )
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -38,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COULD_NOT_RUN
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands, in which only the chosen one knows its arguments."""
     parser = argparse.ArgumentParser(
         prog="tally",
         description="Accounts for and explains every parameter of a model.",
@@ -46,14 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tally {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="", required=True)
-    _add_demo(commands)
-    for verb in _VERBS:
-        verb.add(commands)
+    for name, told in _COMMANDS.items():
+        command = commands.add_parser(name, help=told)
+        if name != chosen:
+            continue
+        if name == "demo":
+            _fill_demo(command)
+        else:
+            importlib.import_module(f"tally.cli.{name.replace('-', '_')}").fill(command)
     return parser
 
 
-def _add_demo(commands: Any) -> None:
-    parser = commands.add_parser("demo", help="build, explain, train, test, save and load a small convnet")
+def _fill_demo(parser: argparse.ArgumentParser) -> None:
+    """Say what the demo takes; here, because its own module imports JAX."""
     parser.add_argument(
         "--output", default="demo.keras", metavar="FILE", help="where to save it (default: %(default)s)"
     )

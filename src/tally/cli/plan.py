@@ -1,20 +1,19 @@
 """The command `tally plan`."""
 
 import argparse
-from typing import Any
 
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
 from tally.cli.target import FORMS, load
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "plan",
-        help="what training and prediction will cost, before a byte is allocated",
-        description="Tells the memory, the multiply-adds and the FLOPs of training and of prediction, by layer and in "
-        "all, without allocating or running anything.",
-        epilog="Exit codes: 0 planned, and it fits the memory if one is given; 1 it doesn't fit, 2 it could not run.",
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = (
+        "Tells the memory, the multiply-adds and the FLOPs of training and of prediction, by layer and in all, "
+        "without allocating or running anything."
+    )
+    parser.epilog = (
+        "Exit codes: 0 planned, and it fits the memory if one is given; 1 it doesn't fit, 2 it could not run."
     )
     parser.add_argument("target", help=FORMS)
     parser.add_argument(

@@ -17,12 +17,10 @@ _ACCOUNTS = (
 )
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "run",
-        help="run a script written for Keras or TensorFlow, unchanged",
-        description="Runs a script written for Keras or TensorFlow, unchanged, and accounts for what it makes.",
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = (
+        "Runs a script written for Keras or TensorFlow, unchanged, and accounts for what it makes."
     )
     for word, told in _ACCOUNTS:
         parser.add_argument(f"--{word}", action="store_true", help=told)

@@ -1,14 +1,12 @@
 """The command `tally schema`."""
 
 import argparse
-from typing import Any
 
 from tally.cli.codes import HOLDS
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser("schema", help="the JSON Schema of a ledger")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.set_defaults(run=_run)
 
 

@@ -9,9 +9,8 @@ from tally.cli.target import FORMS, load
 _FORMATS = {"markdown": "to_markdown", "csv": "to_csv", "latex": "to_latex", "html": "to_html"}
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser("summary", help="the table of layers, shapes and parameters")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     parser.add_argument("target", help=FORMS)
     parser.add_argument(
         "--columns",

@@ -13,14 +13,14 @@ from tally.cli.target import FORMS, read
 from tally.core.errors import ArgumentError
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "verify",
-        help="whether statements about the numbers are so, and what a wrong number is",
-        description="Marks statements such as 'conv2d=320', 'dense.kernel=(1600, 10)', 'total=34,826', "
-        "'conv2d=32*(3*3*1+1)' or 'The first convolutional layer has 320 parameters.'",
-        epilog="Exit codes: 0 all hold, 1 one does not hold or can't be told yet, 2 one is not understood.",
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = (
+        "Marks statements such as 'conv2d=320', 'dense.kernel=(1600, 10)', 'total=34,826', "
+        "'conv2d=32*(3*3*1+1)' or 'The first convolutional layer has 320 parameters.'"
+    )
+    parser.epilog = (
+        "Exit codes: 0 all hold, 1 one does not hold or can't be told yet, 2 one is not understood."
     )
     parser.add_argument("target", help=FORMS)
     parser.add_argument("statements", nargs="*", metavar="statement", help="what is said of the model")

@@ -22,11 +22,9 @@ _HELP = """Several values of one argument, separated by commas, give a row each;
 --filters 32,64 --kernel-size 3x5."""
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    parser = commands.add_parser(
-        "what-if", help="a layer made otherwise, side by side with what it is", epilog=_HELP
-    )
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.epilog = _HELP
     parser.add_argument("target", help=FORMS)
     parser.add_argument("--layer", metavar="PATH", help="the layer; not needed where the target is one")
     parser.add_argument(

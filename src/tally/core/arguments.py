@@ -104,10 +104,7 @@ def as_spec(leaf: Any) -> Any:
 
 def call_shapes(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Name of each tensor argument of `call` -> its shape (nested where the argument is)."""
-    try:
-        bound = inspect.signature(layer.call).bind(*args, **kwargs).arguments
-    except TypeError:
-        bound = {"inputs": args[0]} if args else {}
+    bound = _bind(layer, args, kwargs)
     shapes = {}
     for name, value in bound.items():
         if name in ("mask", "training"):
@@ -117,6 +114,28 @@ def call_shapes(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -
         if any(is_tensor(leaf) for leaf in leaves(value)):
             shapes[name] = shapes_of(value)
     return shapes
+
+
+def _bind(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by the names of its parameters."""
+    if len(args) == 1 and not kwargs and "call" not in vars(layer):
+        name = _only_argument(type(layer))
+        if name is not None:
+            return {name: args[0]}
+    try:
+        return inspect.signature(layer.call).bind(*args, **kwargs).arguments
+    except TypeError:
+        return {"inputs": args[0]} if args else {}
+
+
+@functools.cache
+def _only_argument(cls: type["Layer"]) -> str | None:
+    """The name under which a class's `call` takes a single argument; None where that takes more to tell."""
+    first, *others = call_parameters(cls).values() or (None,)
+    if first is None or first.kind is not first.POSITIONAL_OR_KEYWORD:
+        return None
+    named = (p for p in others if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    return None if any(p.default is p.empty for p in named) else first.name
 
 
 def masks_of(structure: Any) -> Any:

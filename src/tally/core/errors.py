@@ -1,5 +1,6 @@
 """Errors that say what happened, where in the user's file, and what to do; and how the user's line is found."""
 
+import functools
 import os
 import sys
 import sysconfig
@@ -7,6 +8,9 @@ from types import FrameType, TracebackType
 
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INSTALLED = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "purelib", "platlib")})
+
+
+_NOT_USERS = (_LIBRARY, *_INSTALLED, "<frozen", "<string>")
 
 
 class TallyError(Exception):
@@ -51,7 +55,7 @@ class SavingError(TallyError, ValueError):
 
 def is_users(filename: str) -> bool:
     """Whether a source file is the user's own, and not this library's or an installed package's."""
-    return not filename.startswith((_LIBRARY, *_INSTALLED, "<frozen", "<string>"))
+    return not filename.startswith(_NOT_USERS)
 
 
 def users_line() -> str | None:
@@ -66,11 +70,17 @@ def users_line() -> str | None:
 
 def place(filename: str, line: int) -> str:
     """A source position as people write it: the path relative to where the program runs, and the line."""
+    return f"{_shown(filename, os.getcwd())}:{line}"
+
+
+@functools.lru_cache(4096)
+def _shown(filename: str, folder: str) -> str:
+    """A file as seen from a folder; asked for every layer and weight, and each time of the same few files."""
     try:
-        relative = os.path.relpath(filename)
+        relative = os.path.relpath(filename, folder)
     except ValueError:  # another drive on Windows
-        relative = filename
-    return f"{filename if relative.startswith('..') else relative}:{line}"
+        return filename
+    return filename if relative.startswith("..") else relative
 
 
 def raised_at(error: BaseException) -> str | None:

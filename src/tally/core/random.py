@@ -1,5 +1,6 @@
 """Randomness: one global seed, keys that are two integers until needed, and seed generators that layers own."""
 
+import functools
 import itertools
 import random as python_random
 import secrets
@@ -54,6 +55,18 @@ def set_random_seed(seed: int) -> None:
     _Global.seed, _Global.numbers = int(seed) % 2**32, itertools.count()
 
 
+def keys_drawn() -> int:
+    """How many keys were drawn from the global sequence so far."""
+    number = next(_Global.numbers)
+    _Global.numbers = itertools.count(number)
+    return number
+
+
+def pass_over(count: int) -> None:
+    """Leave out so many keys of the global sequence, as if they had been drawn."""
+    _Global.numbers = itertools.count(keys_drawn() + count)
+
+
 def next_key() -> Key:
     """Draw the next key of the global sequence."""
     return Key(_Global.seed, next(_Global.numbers))
@@ -102,6 +115,11 @@ def draw_key(seed: "int | SeedGenerator | jax.Array | None" = None) -> jax.Array
     return jax.random.wrap_key_data(array.astype("uint32"))
 
 
+def _first_state(seed: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The state of a seed generator that has given nothing yet."""
+    return np.array([seed, 0], dtype)
+
+
 class SeedGenerator(Configured):
     """A seed that a layer owns and that moves on with each draw; its state is a variable of two numbers.
 
@@ -119,8 +137,11 @@ class SeedGenerator(Configured):
         start = next_key().integer() if seed is None else int(seed)
         self.seed = seed
         self.state: Variable = Variable(
-            np.array([start % 2**32, 0], dtype="uint32"),
-            dtype="uint32",
+            functools.partial(
+                _first_state, start % 2**32
+            ),  # made when read: building a model starts no device
+            (2,),
+            "uint32",
             trainable=False,
             name="seed_generator_state",
         )

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from tally.core import random
+from tally.core import caching, drawing, process, random
 from tally.core.dtype import dtype_policy, is_floating, standardize_dtype
-from tally.core.errors import ArgumentError, ShapeError, is_users, users_line
+from tally.core.errors import ArgumentError, ShapeError, TallyError, is_users, users_line
+
+process.prepare()  # now, because JAX starts its threads with the first value, and they keep to what they find
 
 numbers = itertools.count()
 """Variables, in the order they were made."""
@@ -164,6 +166,11 @@ class Variable:
         (6.0, False)
     """
 
+    pieces: tuple["Variable", ...] = ()
+    """Where the values are, of a weight of several blocks that are alike; see `stacks.Stack`."""
+    lead: tuple[int, ...] = ()
+    """How many blocks share the array: the sizes of its first axes."""
+
     __array_ufunc__ = None  # so that `numpy_array + variable` comes here
     __array_priority__ = 100
 
@@ -280,6 +287,8 @@ class Variable:
                 return jnp.zeros(self.shape, self.dtype)
         if self._loan is not None:
             return self._loan.show(self._loan_index)
+        if self.pieces:
+            raise self._refuse_alone("read")
         if self._value is None:
             with jax.ensure_compile_time_eval():  # a first read inside a trace must not capture a tracer
                 materialize([self])
@@ -297,12 +306,7 @@ class Variable:
 
     def _draw_alone(self) -> Any:
         """What a user's own initializer gives, which may not be traceable."""
-        try:
-            return self.initializer(self.shape, dtype=self.dtype)
-        except TypeError as error:
-            if "dtype" not in str(error):
-                raise
-            return self.initializer(self.shape)
+        return call_initializer(self.initializer, self.shape, self.dtype)
 
     def _begin(self, drawn: Any) -> None:
         """Take the initializer's result as the first value."""
@@ -336,9 +340,24 @@ class Variable:
             )
         elif self._loan is not None:
             self._loan.put(self._loan_index, value)
+        elif self.pieces:
+            raise self._refuse_alone("assigned")
         else:
             self._value, self._is_unseen = value, False
         return self
+
+    def _refuse_alone(self, what: str) -> TallyError:
+        blocks = sum(len(piece) for piece in self.pieces)
+        return TallyError(
+            f"'{self.path}' stands for a weight of {blocks} blocks and can't be {what} as one.",
+            where=f"made at {self.origin}",
+            do=f"take it from the weights of the layer that repeats the block: there it has a first axis of {blocks}",
+        )
+
+    @property
+    def keys(self) -> Sequence[random.Key]:
+        """The keys that the value is drawn from: one for each block that shares the array."""
+        return (self.key,)
 
     def assign_add(self, value: Any) -> Any:
         """Add to the value."""
@@ -394,6 +413,16 @@ class Variable:
     def T(self) -> jax.Array:
         """The value transposed."""
         return self.value.T
+
+
+def call_initializer(initializer: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """The first value that a user's own initializer gives, which may take no dtype."""
+    try:
+        return initializer(shape, dtype=dtype)
+    except TypeError as error:
+        if "dtype" not in str(error):
+            raise
+        return initializer(shape)
 
 
 def _binary(name: str) -> Callable[[Variable, Any], Any]:
@@ -456,7 +485,7 @@ class _Recipe:
 
 @functools.lru_cache(maxsize=256)
 def _program(
-    counts: tuple[tuple[_Recipe, int], ...], shardings: tuple[Any, ...] | None
+    groups: tuple[tuple[_Recipe, tuple[tuple[int, ...], ...]], ...], shardings: tuple[Any, ...] | None
 ) -> Callable[..., list[jax.Array]]:
     """The compiled function that draws so many weights of each recipe from their keys' seeds and numbers.
 
@@ -468,9 +497,10 @@ def _program(
     def draw_all(seeds: jax.Array, numbers: jax.Array) -> list[jax.Array]:
         keys = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(seeds, numbers)
         drawn, start = [], 0
-        for recipe, count in counts:
-            drawn.extend(jax.vmap(recipe.draw)(keys[start : start + count]))
-            start += count
+        for recipe, leads in groups:
+            stop = start + sum(map(math.prod, leads))
+            drawn.extend(_cut(jax.vmap(recipe.draw)(keys[start:stop]), leads))
+            start = stop
         return drawn
 
     return jax.jit(
@@ -480,6 +510,32 @@ def _program(
     )
 
 
+def _cut(drawn: jax.Array, leads: tuple[tuple[int, ...], ...]) -> Iterator[jax.Array]:
+    """Give each weight its part of what was drawn together: one, or as many as there are blocks."""
+    if not any(leads):
+        yield from drawn
+        return
+    start = 0
+    for lead in leads:
+        stop = start + math.prod(lead)
+        yield drawn[start:stop].reshape(*lead, *drawn.shape[1:])
+        start = stop
+
+
+def _not_drawn_in_rows(variables: Sequence[Variable]) -> Sequence[Variable]:
+    """Draw those whose numbers are drawn apart from each other, without compiling anything for their shapes."""
+    wanted: dict[Variable, drawing.Wanted] = {}
+    for variable in variables:
+        if variable.is_planned and getattr(variable.initializer, "takes_key", False):
+            shape, dtype = variable.shape, variable.dtype
+            elements = drawing.elements_of(variable.initializer, shape[len(variable.lead) :], dtype)
+            if elements is not None:
+                wanted[variable] = drawing.Wanted(elements, shape, dtype, variable.keys)
+    for variable, value in zip(wanted, drawing.draw(list(wanted.values())), strict=True):
+        variable._begin(value)
+    return [variable for variable in variables if variable not in wanted]
+
+
 def materialize(variables: Sequence[Variable], shardings: Sequence[Any] | None = None) -> None:
     """Draw the values of all planned variables in one compiled call, straight onto their devices.
 
@@ -487,6 +543,9 @@ def materialize(variables: Sequence[Variable], shardings: Sequence[Any] | None =
         variables: Those that hold a value already are left as they are.
         shardings: One `jax.sharding.Sharding` per variable, or None for the default device.
     """
+    caching.switch_on()
+    if shardings is None:
+        variables = _not_drawn_in_rows(variables)
     # Weights of one shape and initializer are drawn together, which keeps the program to compile small.
     groups: dict[_Recipe, list[int]] = {}
     for index, variable in enumerate(variables):
@@ -494,7 +553,8 @@ def materialize(variables: Sequence[Variable], shardings: Sequence[Any] | None =
             continue
         if getattr(variable.initializer, "takes_key", False):
             signature = variable.initializer.signature()
-            recipe = _Recipe(signature, variable.shape, variable.dtype, variable.initializer)
+            shape = variable.shape[len(variable.lead) :]
+            recipe = _Recipe(signature, shape, variable.dtype, variable.initializer)
             groups.setdefault(recipe, []).append(index)
         else:
             variable._begin(variable._draw_alone())
@@ -502,10 +562,10 @@ def materialize(variables: Sequence[Variable], shardings: Sequence[Any] | None =
         return
     order = [index for group in groups.values() for index in group]
     draw_all = _program(
-        tuple((recipe, len(group)) for recipe, group in groups.items()),
+        tuple((recipe, tuple(variables[i].lead for i in group)) for recipe, group in groups.items()),
         None if shardings is None else tuple(shardings[index] for index in order),
     )
-    keys = [variables[index].key for index in order]
+    keys = [key for index in order for key in variables[index].keys]
     drawn = draw_all(
         np.array([key.seed for key in keys], "uint32"), np.array([key.number for key in keys], "uint32")
     )

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tally import ops
 from tally.core.dtype import epsilon
 from tally.losses.base import LossFunctionWrapper, _Optionless, mean_of, prepare
-from tally.ops.nn import normalize
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> jax.Array:
@@ -52,7 +52,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> jax.Array:
 
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> jax.Array:
     """Minus the cosine of the angle: -1 in one direction, 0 at a right angle, 1 in opposite directions."""
-    y_true, y_pred = (normalize(x, axis) for x in prepare(y_true, y_pred, "cosine_similarity"))
+    y_true, y_pred = (ops.normalize(x, axis) for x in prepare(y_true, y_pred, "cosine_similarity"))
     return -jnp.sum(y_true * y_pred, axis=axis)
 
 

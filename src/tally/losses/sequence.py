@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from tally.core.errors import ShapeError
 from tally.core.variable import as_array
@@ -24,6 +23,8 @@ def ctc(y_true: Any, y_pred: Any) -> jax.Array:
     Raises:
         ShapeError: Labels have not two or predictions not three dimensions.
     """
+    import optax  # here, because importing it takes longer than all losses do
+
     labels, logits = as_array(y_true, "int32"), as_array(y_pred)
     if (labels.ndim, logits.ndim) != (2, 3):
         raise ShapeError(

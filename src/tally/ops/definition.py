@@ -1,9 +1,10 @@
 """How an op is defined: a JAX function, Keras's argument names, and which of them are tensors."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +40,20 @@ def op(
         >>> total(tally.Input((3,)), axis=-1).shape
         (None,)
     """
-    accepted, converters = _annotated(function) if signature is None else _written(signature)
-    tensors = [argument for argument, convert in converters.items() if convert in (as_tensor, _as_tensors)]
+    takes = _annotated(function) if signature is None else _written(signature)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        bound = accepted.bind(*args, **kwargs)
+        bound = takes.accepted.bind(*args, **kwargs)
         bound.apply_defaults()
         values = bound.arguments
-        for argument, convert in converters.items():
+        for argument, convert in takes.converters.items():
             values[argument] = convert(values[argument])
         if inexact:
-            values.update(zip(tensors, _as_inexact([values[argument] for argument in tensors]), strict=True))
+            given = [values[argument] for argument in takes.tensors]
+            values.update(zip(takes.tensors, _as_inexact(given), strict=True))
         if signature is None:
             return function(*bound.args, **bound.kwargs)
-        return function(*[values.pop(argument) for argument in tensors], **values)
+        return function(*[values.pop(argument) for argument in takes.tensors], **values)
 
     call.__name__ = call.__qualname__ = name or function.__name__
     call.__module__ = sys._getframe(2 if inexact else 1).f_globals["__name__"]
@@ -61,8 +62,8 @@ def op(
         if signature is None
         else f"Compute `{call.__name__}({signature.replace(';', ',')})`."
     )
-    call.__signature__ = accepted  # type: ignore[attr-defined]
-    call.options = tuple(name for name, convert in converters.items() if convert in (_as_option, _as_dtype))  # type: ignore[attr-defined]
+    call.__signature__ = takes.accepted  # type: ignore[attr-defined]
+    call.options = takes.options  # type: ignore[attr-defined]
     return symbol.op(call)
 
 
@@ -71,18 +72,35 @@ def float_op(function: Function, signature: str | None = None, name: str | None 
     return op(function, signature, name, inexact=True)
 
 
-def _written(signature: str) -> tuple[inspect.Signature, dict[str, Function]]:
+class _Arguments(NamedTuple):
+    """What an op takes: how each argument is converted, which are tensors, and which are options."""
+
+    accepted: inspect.Signature
+    converters: dict[str, Function]
+    tensors: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+def _sorted_out(accepted: inspect.Signature, converters: dict[str, Function]) -> _Arguments:
+    tensors = tuple(name for name, convert in converters.items() if convert in (as_tensor, _as_tensors))
+    options = tuple(name for name, convert in converters.items() if convert in (_as_option, _as_dtype))
+    return _Arguments(accepted, converters, tensors, options)
+
+
+@functools.cache  # read once for all ops written alike: importing them takes half as long
+def _written(signature: str) -> _Arguments:
     """Read `"x, y; axis=None"`."""
     accepted = inspect.signature(eval(f"lambda {signature.replace(';', ',').strip(' ,')}: None"))
     tensors = {word.split("=")[0].strip() for word in signature.partition(";")[0].split(",")}
-    return accepted, {
-        p.name: as_tensor if p.name in tensors else _converter(p) for p in accepted.parameters.values()
-    }
+    return _sorted_out(
+        accepted,
+        {p.name: as_tensor if p.name in tensors else _converter(p) for p in accepted.parameters.values()},
+    )
 
 
-def _annotated(function: Function) -> tuple[inspect.Signature, dict[str, Function]]:
+def _annotated(function: Function) -> _Arguments:
     accepted = inspect.signature(function)
-    return accepted, {p.name: _converter(p) for p in accepted.parameters.values()}
+    return _sorted_out(accepted, {p.name: _converter(p) for p in accepted.parameters.values()})
 
 
 def _converter(parameter: inspect.Parameter) -> Function:

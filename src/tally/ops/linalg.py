@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 
 from tally.ops.definition import Array, Value, float_op, op
 
@@ -12,7 +11,7 @@ det = float_op(jnp.linalg.det, "x")
 eig = float_op(lambda x: tuple(jnp.linalg.eig(x)), "x", "eig")
 eigh = float_op(lambda x: tuple(jnp.linalg.eigh(x)), "x", "eigh")
 inv = float_op(jnp.linalg.inv, "x")
-lu_factor = float_op(lambda x: tuple(jsl.lu_factor(x)), "x", "lu_factor")
+lu_factor = float_op(lambda x: tuple(jax.scipy.linalg.lu_factor(x)), "x", "lu_factor")
 matrix_rank = float_op(lambda x, tol: jnp.linalg.matrix_rank(x, tol), "x; tol=None", "matrix_rank")
 norm = float_op(jnp.linalg.norm, "x; ord=None, axis=None, keepdims=False")
 pinv = float_op(lambda x, rcond: jnp.linalg.pinv(x, rcond), "x; rcond=None", "pinv")
@@ -30,7 +29,7 @@ def cholesky(x: Array, upper: bool = False) -> Array:
 def cholesky_inverse(x: Array, upper: bool = False) -> Array:
     """The inverse of a matrix given by its Cholesky factor."""
     identity = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
-    return jsl.cho_solve((x, not upper), identity)
+    return jax.scipy.linalg.cho_solve((x, not upper), identity)
 
 
 @float_op
@@ -42,7 +41,7 @@ def solve(a: Array, b: Array) -> Array:
 @float_op
 def solve_triangular(a: Array, b: Array, lower: bool = False) -> Array:
     """Find x with `a @ x = b` for a triangular `a`."""
-    return _with_columns(lambda a, b: jsl.solve_triangular(a, b, lower=lower), a, b)
+    return _with_columns(lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=lower), a, b)
 
 
 def _with_columns(solver: Any, a: Array, b: Array) -> Array:

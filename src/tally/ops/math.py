@@ -10,10 +10,10 @@ from tally.core.errors import ArgumentError
 from tally.ops.definition import Array, Value, float_op, op
 
 # -- element by element, and over axes ---------------------------------------------------------------------------------
-erf = float_op(jax.scipy.special.erf, "x")
-erfc = float_op(jax.scipy.special.erfc, "x")
-erfinv = float_op(jax.scipy.special.erfinv, "x")
-logsumexp = float_op(jax.scipy.special.logsumexp, "x; axis=None, keepdims=False")
+erf = float_op(lax.erf, "x")
+erfc = float_op(lax.erfc, "x")
+erfinv = float_op(lax.erf_inv, "x", "erfinv")
+logsumexp = float_op(jax.nn.logsumexp, "x; axis=None, keepdims=False")
 rsqrt = float_op(lax.rsqrt, "x")
 logdet = float_op(
     lambda x: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(x), axis1=-2, axis2=-1)), -1),

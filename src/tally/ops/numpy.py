@@ -64,7 +64,11 @@ square = op(jnp.square, "x")
 tan = float_op(jnp.tan, "x")
 tanh = float_op(jnp.tanh, "x")
 trunc = op(jnp.trunc, "x")
-vectorize = jnp.vectorize
+
+
+def vectorize(pyfunc: Any, *, excluded: Any = None, signature: str | None = None) -> Any:
+    """A function of numbers as one of arrays, which broadcast; arguments in `excluded` are passed on whole."""
+    return jnp.vectorize(pyfunc, excluded=frozenset(excluded or ()), signature=signature)
 
 
 @op

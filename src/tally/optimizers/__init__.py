@@ -1,8 +1,7 @@
 """Optimizers with Keras's names, arguments and trajectories, and any optax transformation."""
 
+import sys
 from typing import Any
-
-import optax
 
 from tally.core import registry
 from tally.core.errors import ArgumentError, nearest
@@ -78,7 +77,7 @@ def get(identifier: Any) -> Optimizer | None:
     """
     if identifier is None or isinstance(identifier, Optimizer):
         return identifier
-    if isinstance(identifier, optax.GradientTransformation):
+    if _is_of_optax(identifier):
         return OptaxOptimizer(identifier)
     if isinstance(identifier, str):
         made = (registry.get_registered_object(identifier) or _named(identifier))()
@@ -92,6 +91,12 @@ def get(identifier: Any) -> Optimizer | None:
             do="pass a name such as 'adam', an optimizer or an optax transformation",
         )
     return made
+
+
+def _is_of_optax(thing: Any) -> bool:
+    """Whether something is an optax transformation, found out without importing optax."""
+    optax = sys.modules.get("optax")  # whoever made one has imported it
+    return optax is not None and isinstance(thing, optax.GradientTransformation)
 
 
 def _named(name: str) -> type[Optimizer]:

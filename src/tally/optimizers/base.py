@@ -5,20 +5,23 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.core import Tracer
 
 from tally.core.dtype import floatx
 from tally.core.errors import ArgumentError, ShapeError, nearest
 from tally.core.naming import auto_name
 from tally.core.registry import Configured, resolve, snake_case
+from tally.core.stacks import by_block
 from tally.core.variable import Values, Variable, materialize, name_scope, substitute
 from tally.initializers import Constant
 from tally.optimizers.schedules import LearningRateSchedule
+
+if TYPE_CHECKING:
+    import optax  # imported when something of it is used: that takes longer than all optimizers do
 
 Gradients = Sequence[Any]
 Slots = dict[str, jax.Array]
@@ -181,7 +184,8 @@ class Optimizer(Configured):
     def update_step(self, gradient: jax.Array, variable: Variable, learning_rate: jax.Array) -> None:
         """Update one variable and its slots by the rule; override it to write an optimizer as for Keras."""
         held = self._slots[self._get_variable_index(variable)]
-        change, changed = self.rule(
+        rule = by_block(variable, self.rule, in_axes=(0, 0, 0, None, None))
+        change, changed = rule(
             gradient.astype(variable.dtype),
             variable.raw,
             {name: slot.raw for name, slot in held.items()},
@@ -454,7 +458,7 @@ class Optimizer(Configured):
 
     def _update(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
         self._decay(variables, rate)
-        self._move(self._clipped(gradients), variables, rate)
+        self._move(self._clipped(gradients, variables), variables, rate)
 
     def _move(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
         for gradient, variable in zip(gradients, variables, strict=True):
@@ -477,16 +481,20 @@ class Optimizer(Configured):
         for variable, value in zip(held, new, strict=True):
             variable.assign(value)
 
-    def _clipped(self, gradients: list[jax.Array]) -> Any:
+    def _clipped(self, gradients: list[jax.Array], variables: list[Variable]) -> Any:
+        clipvalue = self.clipvalue or 0.0
+        if not (self.clipnorm or self.global_clipnorm or clipvalue):
+            return gradients
+        import optax
+
         stateless = optax.EmptyState()
         if self.clipnorm:
             clip = optax.clip_by_global_norm(self.clipnorm)
-            return [clip.update(gradient, stateless)[0] for gradient in gradients]
+            alone = [by_block(variable, lambda g: clip.update(g, stateless)[0]) for variable in variables]
+            return [clipped(gradient) for clipped, gradient in zip(alone, gradients, strict=True)]
         if self.global_clipnorm:
             return optax.clip_by_global_norm(self.global_clipnorm).update(gradients, stateless)[0]
-        if self.clipvalue:
-            return optax.clip(self.clipvalue).update(gradients, stateless)[0]
-        return gradients
+        return optax.clip(clipvalue).update(gradients, stateless)[0]
 
     def _decay(self, variables: list[Variable], rate: Any) -> None:
         for variable in variables:
@@ -623,10 +631,11 @@ class Optimizer(Configured):
         for index, variable in enumerate(self.variables):
             variable.assign(store[str(index)])
 
-    def as_optax(self) -> optax.GradientTransformation:
+    def as_optax(self) -> "optax.GradientTransformation":
         """This optimizer as an optax transformation, for training loops written with optax.
 
         Example:
+            >>> import optax
             >>> transformation = tally.optimizers.SGD(0.5).as_optax()
             >>> params, gradients = {"bias": jnp.array([1.0, 2.0])}, {"bias": jnp.array([1.0, -1.0])}
             >>> state = transformation.init(params)
@@ -634,6 +643,7 @@ class Optimizer(Configured):
             >>> optax.apply_updates(params, updates)
             {'bias': Array([0.5, 2.5], dtype=float32)}
         """
+        import optax
 
         def init(params: Any) -> list[jax.Array]:
             leaves = jax.tree_util.tree_leaves_with_path(params)

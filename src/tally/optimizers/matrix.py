@@ -44,9 +44,9 @@ class Adafactor(Optimizer):
 
     def slots(self, variable: Variable) -> list[list[Slot]]:
         """Mean squares of rows, columns and numbers; vectors hold empty places, as in Keras's files."""
-        shape = variable.shape
-        if len(shape) < 2:
-            return [[Slot("row", 0, (), "int32"), Slot("column", 0, (), "int32"), Slot("velocity")]]
+        shape, lead = variable.shape, variable.lead
+        if len(shape) - len(lead) < 2:
+            return [[Slot("row", 0, lead, "int32"), Slot("column", 0, lead, "int32"), Slot("velocity")]]
         return [
             [Slot("row", shape=shape[:-1]), Slot("column", shape=(*shape[:-2], shape[-1])), Slot("velocity")]
         ]
@@ -128,7 +128,7 @@ class Muon(Optimizer):
 
     def _is_adams(self, variable: Variable) -> bool:
         return (
-            variable.ndim != 2
+            variable.ndim - len(variable.lead) != 2
             or (self.exclude_embeddings and "embedding" in variable.path.lower())
             or any(re.search(pattern, variable.path) for pattern in self.exclude_layers)
         )

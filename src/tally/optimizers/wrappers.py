@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from tally.core.errors import SavingError
 from tally.core.registry import Configured, serialize
 from tally.core.variable import Variable
 from tally.optimizers.base import Optimizer, Shared, require
+
+if TYPE_CHECKING:
+    import optax
 
 
 class LossScaleOptimizer(Optimizer):
@@ -268,6 +270,7 @@ class OptaxOptimizer(Optimizer):
         **shared: As in `Optimizer`, but for `weight_decay`, which optax has as `optax.add_decayed_weights`.
 
     Example:
+        >>> import optax
         >>> weight = tally.Variable([1.0])
         >>> optimizer = tally.optimizers.get(optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
         >>> optimizer.build([weight])
@@ -277,7 +280,7 @@ class OptaxOptimizer(Optimizer):
         Array([0.5], dtype=float32)
     """
 
-    def __init__(self, transformation: optax.GradientTransformation, **shared: Unpack[Shared]) -> None:
+    def __init__(self, transformation: "optax.GradientTransformation", **shared: Unpack[Shared]) -> None:
         require(
             shared.get("weight_decay") is None,
             "An optax transformation decays weights itself.",
@@ -341,6 +344,8 @@ class OptaxOptimizer(Optimizer):
         self._rate_variable().assign(rate)
 
     def _move(self, gradients: list[jax.Array], variables: list[Variable], rate: Any) -> None:
+        import optax
+
         given, params = dict(zip(variables, gradients, strict=True)), self._params()
         whole = {
             v.path: given[v].astype(v.dtype) if v in given else jnp.zeros(v.shape, v.dtype)
