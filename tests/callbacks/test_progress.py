@@ -166,6 +166,8 @@ def test_the_device_is_asked_at_most_ten_times_a_second_and_never_waited_for(
             self.reads += 1
             return 1.0
 
+    display, _ = drawn()
+    monkeypatch.setattr(progress, "open_display", lambda *_: display)
     logger = ProgbarLogger()
     told = CallbackList([logger], verbose=1, epochs=1, steps=100)
     told.on_epoch_begin(0)
@@ -178,6 +180,19 @@ def test_the_device_is_asked_at_most_ten_times_a_second_and_never_waited_for(
     clock.now += 1
     told.on_train_batch_end(30, {"loss": Pending(ready=True)})
     assert [n for n, loss in enumerate(steps) if loss.reads] == [0, 10]
+    told.on_interrupt()
+
+
+def test_where_only_the_end_is_told_the_device_is_not_asked_before(clock: Any) -> None:
+    class Unread:
+        def __float__(self) -> float:
+            raise AssertionError
+
+    told = CallbackList([ProgbarLogger()], verbose=2, epochs=1, steps=30)
+    told.on_epoch_begin(0)
+    for step in range(30):
+        clock.now += 1
+        told.on_train_batch_end(step, {"loss": Unread()})
     told.on_interrupt()
 
 

@@ -200,9 +200,13 @@ def test_the_rehearsed_step_is_the_one_that_fit_compiles() -> None:
     ours = compile_step(rehearse(model, batch=64, losses=model._trainer.losses_by_output(1)), run=False).peak
     batch = (np.zeros((64, 20, 16), "float32"), np.zeros((64, 1), "float32"), None)
     plan = model._trainer.plan("train", batch)
-    values = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in plan.state.everything]
-    health = jax.ShapeDtypeStruct((2,), jnp.int32)
-    theirs: Any = plan.one.lower(values, health, np.uint32(0), batch).compile().memory_analysis()
+    carried, fixed = (
+        [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
+        for variables in (plan.state.carried, plan.state.fixed)
+    )
+    record = jax.ShapeDtypeStruct((2,), jnp.int32)
+    lowered = plan.steps.given().lower(carried, fixed, record, np.uint32(0), batch)
+    theirs: Any = lowered.compile().memory_analysis()
     total = (
         theirs.argument_size_in_bytes
         + theirs.output_size_in_bytes

@@ -173,6 +173,30 @@ class CallbackList(Callback):
         ends = ("on_train_batch_end", "on_test_batch_end")
         return any(not _takes_arrays(callback) for hook in ends for callback in self._listening(hook))
 
+    def teller(self, hook: str) -> Callable[..., None] | None:
+        """What calls a hook for batches, or None where nobody listens to it, so that a loop need not call at all.
+
+        It knows the callbacks there are now: a loop asks for it anew each epoch.
+
+        Args:
+            hook: For instance `"on_train_batch_end"`.
+
+        Example:
+            >>> tally.callbacks.CallbackList([]).teller("on_train_batch_end") is None
+            True
+        """
+        listeners = self._listening(hook)
+        is_own = getattr(type(self), hook) is not getattr(CallbackList, hook)
+        if is_own or not all(map(_takes_arrays, listeners)):
+            return getattr(self, hook)
+        methods = [getattr(callback, hook) for callback in listeners]
+
+        def tell(position: int, logs: Logs = None) -> None:
+            for method in methods:
+                method(position, logs if logs is not None else {})
+
+        return tell if methods else None
+
     def _listening(self, hook: str) -> list[Any]:
         if hook not in self._listeners:
             self._listeners[hook] = [callback for callback in self.callbacks if _overrides(callback, hook)]

@@ -74,7 +74,13 @@ class Pace:
 
 
 class Display(Protocol):
-    """A place where progress is shown."""
+    """A place where progress is shown.
+
+    Attributes:
+        is_live: Whether it shows how far a run is before the end.
+    """
+
+    is_live: bool
 
     def draw(self, done: int, total: int | None, pace: Pace, measures: Mapping[str, Any]) -> None:
         """Show how far it is."""
@@ -96,6 +102,8 @@ class PlainDisplay:
         title: A line of its own that comes first.
         unit: What a step is called.
     """
+
+    is_live = False
 
     def __init__(self, title: str = "", unit: str = "step") -> None:
         self.unit = unit
@@ -123,6 +131,8 @@ class LiveDisplay:
         unit: What a step is called.
         console: A `rich.console.Console`; the terminal's by default.
     """
+
+    is_live = True
 
     def __init__(self, title: str = "", unit: str = "step", console: Any = None) -> None:
         from rich.console import Console
@@ -279,10 +289,13 @@ class ProgbarLogger(Callback):
             self._display.draw(0, self.target, self._pace, {})
 
     def _advance(self, batch: int, logs: Logs) -> None:
+        if not self.seen:
+            self._pace.step(batch + 1)
         self.seen = batch + 1
-        self._pace.step(self.seen)
+        if self._display is None or not self._display.is_live:
+            return
         now = time.perf_counter()
-        if self._display is None or now - self._last < _TICK:
+        if now - self._last < _TICK:
             return
         self._last = now
         # What is shown is a tick old: it has been computed by now, so that reading it does not wait.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tally.core.random import next_key
@@ -21,11 +22,37 @@ from tally.training.data_arrays import (
     split_validation,
 )
 from tally.training.data_python import PyDataset, read_ahead
+from tally.training.keeping import Cut, Shelf, keep
 
 __all__ = ["Batch", "DataSource", "PyDataset", "adapt", "prefetch", "split_validation"]
 
 
-class DataSource(ABC):
+_TOGETHER = 16
+"""Batches that are gathered at a time, at most."""
+_GATHERED = 2**18
+"""Bytes that are gathered at a time, at most, unless one batch takes more."""
+
+
+class Pieces:
+    """What stands for batches; here they themselves do."""
+
+    def batch_of(self, piece: Any) -> Batch:
+        """The batch that a piece stands for."""
+        return piece
+
+    def are_alike(self, pieces: list[Any]) -> bool:
+        """Whether the batches that pieces stand for have the same shapes."""
+        first, *others = ([leaf.shape for leaf in jax.tree.leaves(batch)] for batch in pieces)
+        return all(shapes == first for shapes in others)
+
+    def together(self, pieces: list[Any]) -> Batch:
+        """The batches that pieces stand for, which are alike, stacked along a new first axis."""
+        return jax.tree.map(
+            lambda *arrays: (np if isinstance(arrays[0], np.ndarray) else jnp).stack(arrays), *pieces
+        )
+
+
+class DataSource(Pieces, ABC):
     """Batches, epoch after epoch.
 
     A pass is one way through the data. Without `steps_per_epoch` an epoch is a pass; with it, an epoch is so
@@ -39,15 +66,15 @@ class DataSource(ABC):
 
     def __init__(self, steps_per_epoch: int | None = None) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self._pass: Iterator[Batch] | None = None
+        self._pass: Iterator[Any] | None = None
         self._position = 0  # in the pass
-        self._peeked: Batch | None = None
+        self._peeked: Any = None
         self._measured: int | None = None  # batches in a pass that was seen to its end
         self._has_given = False
 
     @abstractmethod
-    def _start_pass(self) -> Iterator[Batch]:
-        """Begin anew."""
+    def _start_pass(self) -> Iterator[Any]:
+        """Begin anew; gives what `pieces` gives."""
 
     @abstractmethod
     def _pass_length(self) -> int | None:
@@ -58,10 +85,10 @@ class DataSource(ABC):
         """Number of batches in an epoch; None while that is unknown."""
         return self.steps_per_epoch or self._pass_length() or self._measured
 
-    def on_epoch_begin(self) -> None:  # noqa: B027 - most sources have nothing to do
+    def on_epoch_begin(self) -> None:
         """Tell the data that an epoch begins."""
 
-    def on_epoch_end(self) -> None:  # noqa: B027
+    def on_epoch_end(self) -> None:
         """Tell the data that an epoch has ended."""
 
     def close(self) -> None:
@@ -78,10 +105,23 @@ class DataSource(ABC):
         if self._pass is None or self._position:
             self._restart()
         self._peeked = self._peeked or self._draw()
-        return self._peeked or self._refuse_nothing()
+        return self.batch_of(self._peeked or self._refuse_nothing())
 
     def batches(self) -> Iterator[Batch]:
         """The batches of one epoch, each `(x, y, sample_weight)` with None for what is not there.
+
+        Raises:
+            DataError: There is no batch at all, or a batch doesn't fit together.
+        """
+        return map(self.batch_of, self.pieces())
+
+    def keep(self, device: Any) -> Shelf | None:
+        """All examples on a device; None where batches have to come one by one."""
+        del device
+        return None
+
+    def pieces(self) -> Iterator[Any]:
+        """What stands for the batches of one epoch: they themselves, or which examples to take for them.
 
         Raises:
             DataError: There is no batch at all, or a batch doesn't fit together.
@@ -108,7 +148,7 @@ class DataSource(ABC):
         self.close()
         self._pass = self._start_pass()
 
-    def _draw(self) -> Batch | None:
+    def _draw(self) -> Any:
         peeked, self._peeked = self._peeked, None
         return peeked or next(self._pass or iter(()), None)
 
@@ -141,6 +181,15 @@ class _Arrays(DataSource):
         self.batch_size: int = batch_size or (-(-self.examples // steps_per_epoch) if steps_per_epoch else 32)
         self.shuffle = shuffle
         self._leaves, self._structure = jax.tree.flatten(batch)
+        self._at_a_time = max(1, min(_TOGETHER, _GATHERED // max(1, self.batch_size * self._example_bytes())))
+        self._gathered: list[Any] = []
+        self._gathered_from: tuple[np.ndarray | None, int] = None, 0
+        self._is_wide = any(narrow(leaf[:0]).dtype != leaf.dtype for leaf in self._leaves)
+        self._shelf: Shelf | None = None
+        self._kept_on: Any = None
+
+    def _example_bytes(self) -> int:
+        return sum(leaf.nbytes for leaf in self._leaves) // self.examples
 
     def _pass_length(self) -> int:
         return -(-self.examples // self.batch_size)
@@ -156,15 +205,53 @@ class _Arrays(DataSource):
             return np.concatenate([generator.permutation(block) for block in blocks])
         return generator.permutation(self.examples)
 
-    def _start_pass(self) -> Iterator[Batch]:
+    def _start_pass(self) -> Iterator[Cut]:
         order = self.order()
-        for start in range(0, self.examples, self.batch_size):
-            piece = slice(start, start + self.batch_size)
-            if order is None:
-                taken = [narrow(leaf[piece]) for leaf in self._leaves]
-            else:
-                taken = [narrow(leaf.take(order[piece], axis=0)) for leaf in self._leaves]
-            yield jax.tree.unflatten(self._structure, taken)
+        for number, start in enumerate(range(0, self.examples, self.batch_size)):
+            yield Cut(number, min(self.batch_size, self.examples - start), order)
+
+    def batch_of(self, piece: Cut) -> Batch:
+        """Cut a batch out of the arrays. Small batches of a shuffled pass are gathered several at a time."""
+        start = piece.number * self.batch_size
+        if piece.order is None:
+            leaves, first = self._leaves, 0
+        else:
+            leaves, first = self._gather(piece.order, start)
+        span = slice(start - first, start - first + piece.size)
+        return self._structure.unflatten(self._narrowed([leaf[span] for leaf in leaves]))
+
+    def _gather(self, order: np.ndarray, start: int) -> tuple[list[Any], int]:
+        """The examples at a place in the order among others around it, and the place where those begin."""
+        first = start - start % (self.batch_size * self._at_a_time)
+        if self._gathered_from[0] is not order or self._gathered_from[1] != first:
+            rows = order[first : first + self.batch_size * self._at_a_time]
+            self._gathered = [leaf.take(rows, axis=0) for leaf in self._leaves]
+            self._gathered_from = order, first
+        return self._gathered, first
+
+    def _narrowed(self, leaves: list[Any]) -> list[Any]:
+        return list(map(narrow, leaves)) if self._is_wide else leaves
+
+    def are_alike(self, pieces: list[Cut]) -> bool:
+        """Whether they are of one size."""
+        return pieces[-1].size == pieces[0].size
+
+    def together(self, pieces: list[Cut]) -> Batch:
+        """Cut out all of them at once."""
+        size, start = pieces[0].size, pieces[0].number * self.batch_size
+        span, order = slice(start, start + size * len(pieces)), pieces[0].order
+        taken = [leaf[span] if order is None else leaf.take(order[span], axis=0) for leaf in self._leaves]
+        stacked = [leaf.reshape(len(pieces), size, *leaf.shape[1:]) for leaf in self._narrowed(taken)]
+        return self._structure.unflatten(stacked)
+
+    def keep(self, device: Any) -> Shelf | None:
+        """Put the arrays onto a device, if they fit; a second call gives them again."""
+        if device != self._kept_on:
+            kept = keep(self._leaves, device)
+            whole = None if kept is None else jax.tree.unflatten(self._structure, kept)
+            self._kept_on = device
+            self._shelf = None if kept is None else Shelf(whole, self.batch_size)
+        return self._shelf
 
 
 class _Iterable(DataSource):

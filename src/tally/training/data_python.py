@@ -1,11 +1,12 @@
 """Datasets written in Python, a batch at a time by number, and how threads or processes read them ahead."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 
 class PyDataset:
@@ -90,6 +91,9 @@ def read_ahead(dataset: Any, order: Iterable[int] | None) -> Iterator[Any]:
     if dataset.workers < 2 and not (dataset.workers and dataset.use_multiprocessing):
         yield from (dataset[index] for index in order)
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
     pool: Executor
     if dataset.use_multiprocessing:
         # JAX runs threads, and a forked copy of a process with threads may hang.

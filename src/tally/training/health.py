@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -88,31 +88,38 @@ class Watch:
 
     def __init__(self, seconds: float = 0.25, most: int = 64, most_bytes: int = 2**28) -> None:
         self.seconds, self.most, self.most_bytes = seconds, most, most_bytes
+        self.batch_of: Callable[[Any], Any] = lambda piece: piece
+        """What makes a batch of that which stands for it."""
         self._batches: list[Any] = []
         self._first = 0  # number of the step that took the first of them
         self._waiting = 0
         self._earlier: Any = None
         self._looked = time.monotonic()
 
-    def note(self, batches: list[Any], health: Any) -> tuple[int, Any] | None:
-        """Take note of steps and the record after them; gives what `look` gives when it is time to look."""
+    def note(self, batches: list[Any], record: Any) -> tuple[int, Any] | None:
+        """Take note of steps and the record after them; gives what `look` gives when it is time to look.
+
+        Args:
+            batches: The batches of those steps, or what stands for them.
+            record: How many steps were made in all, and which was the first bad one, or -1.
+        """
         if not self._batches and not self._first:
-            size = sum(leaf.nbytes for leaf in jax.tree.leaves(batches[0]))
+            size = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(batches[0]))
             self.most = max(1, min(self.most, self.most_bytes // max(size, 1)))
         self._batches += batches
         self._waiting += len(batches)
-        now = time.monotonic()
-        if self._waiting < self.most and now - self._looked < self.seconds:
+        if self._waiting < self.most and time.monotonic() - self._looked < self.seconds:
             return None
-        self._waiting, self._looked = 0, now
-        earlier, self._earlier = self._earlier, health
+        self._waiting, self._looked = 0, time.monotonic()
+        earlier, self._earlier = self._earlier, record
         return None if earlier is None else self.look(earlier)
 
-    def look(self, health: Any) -> tuple[int, Any] | None:
+    def look(self, record: Any) -> tuple[int, Any] | None:
         """Number and batch of the first bad step in a record; None if all were good."""
-        made, bad = (int(number) for number in np.asarray(health))
+        made, bad = np.asarray(record).tolist()
         if bad >= 0:
-            return bad, self._batches[bad - self._first]
+            batch = self._batches[bad - self._first]
+            return bad, self.batch_of(batch)
         if made > self._first:
             del self._batches[: made - self._first]
             self._first = made

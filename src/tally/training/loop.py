@@ -1,10 +1,10 @@
 """The loops of fit, evaluate and predict: batches in, compiled steps, and what is told to callbacks."""
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tally.callbacks import CallbackList, TerminateOnNaN
@@ -12,16 +12,21 @@ from tally.callbacks.base import as_numbers
 from tally.core.errors import ArgumentError
 from tally.core.random import next_key
 from tally.core.variable import Loan, stored
-from tally.training.data import DataSource, prefetch
+from tally.training.data import DataSource
+from tally.training.feed import Call, Feed
 from tally.training.health import Interrupts, Watch, explain_bad_step
-from tally.training.step import Plan, stack
+from tally.training.holding import Hold
+from tally.training.keeping import device_of
+from tally.training.step import Plan
 
 _IN_FLIGHT = 8
 """Outputs of `predict` that stay on the device at a time."""
+_NEW = np.array([0, -1], "int32")
+"""The record of steps before the first: how many were made, and which was the first bad one."""
 
 
 class Training:
-    """The steps of one `fit` or `train_on_batch`: the compiled function, and the values it has borrowed.
+    """The steps of one `fit` or `train_on_batch`: the compiled functions, and the values they have borrowed.
 
     Args:
         trainer: Whose model is trained.
@@ -31,11 +36,14 @@ class Training:
 
     def __init__(self, trainer: Any, interrupts: Interrupts, *, forgives: bool = False) -> None:
         self.trainer, self.interrupts, self.forgives = trainer, interrupts, forgives
-        self.seed = np.uint32(next_key().integer())
-        self.health: Any = np.array([0, -1], "int32")
+        self.seed = jnp.asarray(np.uint32(next_key().integer()))
+        self.record: Any = jnp.asarray(_NEW)
         self.watch = Watch()
         self.loan: Loan | None = None
+        self.hold: Hold | None = None
+        self.device: Any = None
         self._plan: Any = None
+        self._is_jitted = False
 
     def begin(self, batch: Any = None) -> Plan:
         """Borrow the variables, in the roles they have now, for the step compiled for them.
@@ -47,47 +55,72 @@ class Training:
         if plan is not self._plan:
             self.close()
             with self.interrupts.held():
-                self._plan, self.loan = plan, Loan(plan.state.everything)
+                self._plan = plan
+                self.hold, self.loan = Hold(plan.state.fixed), Loan(plan.state.carried)
+            self._is_jitted = self.trainer.is_jitted
+            values = [*self.loan.values, *self.hold.values]
+            self.device = device_of(values) if self._is_jitted else None
         return plan
 
-    def step(self, batches: list[Any]) -> dict[str, Any]:
-        """Run the compiled step on each batch, or once on all that one execution takes."""
-        one, many = self._plan.one, self._plan.many
-        if many is not None and len(batches) == self.trainer.steps_per_execution and _are_alike(batches):
-            return self._run(many, stack(batches))
-        for batch in batches[:-1]:
-            self._run(one, batch)
-        return self._run(one, batches[-1])
+    def step(self, batch: Any) -> dict[str, Any]:
+        """Run the compiled step on a batch; gives its logs."""
+        logs = self._run([(self._plan.steps.given(), batch)])
+        self.watch.note([batch], self.record)
+        return logs
 
-    def _run(self, function: Any, batch: Any) -> dict[str, Any]:
-        loan, interrupts = self.loan, self.interrupts
+    def _run(self, calls: list[Call]) -> dict[str, Any]:
+        loan, hold, interrupts = self.loan, self.hold, self.interrupts
         assert loan is not None
-        interrupts.is_holding = self.trainer.is_jitted  # an eager step gives nothing away before it is done
-        try:
-            values, self.health, logs = function(loan.values, self.health, self.seed, batch)
-            loan.exchange(values)
-        finally:
-            interrupts.release()
+        assert hold is not None
+        logs: Any = None
+        for function, argument in calls:
+            interrupts.is_holding = self._is_jitted  # an eager step gives nothing away before it is done
+            try:
+                values, changed, self.record, logs = function(
+                    loan.values, hold.values, self.record, self.seed, argument
+                )
+                loan.exchange(values)
+                if changed:
+                    hold.change(changed)
+            finally:
+                interrupts.release()
         return logs
 
     def epoch(self, source: DataSource, callbacks: CallbackList, epoch: int) -> dict[str, float] | None:
         """All steps of an epoch; gives its logs, or None when there was no batch."""
-        self.begin()
-        model, done, logs = self.trainer.model, 0, {}
+        plan = self.begin()
+        feed = Feed(source, plan.steps, self.trainer.steps_per_execution, self.device)
+        model, watch, done, logs = self.trainer.model, self.watch, 0, {}
+        watch.batch_of = feed.batch_of
+        tell_begin, tell_end = (
+            callbacks.teller("on_train_batch_begin"),
+            callbacks.teller("on_train_batch_end"),
+        )
         source.on_epoch_begin()
-        for batches in _grouped(source, self.trainer.steps_per_execution):
-            callbacks.on_train_batch_begin(done)
-            logs = self.step(batches)
-            done += len(batches)
-            self._react(self.watch.note(batches, self.health), epoch)
-            callbacks.on_train_batch_end(done - 1, logs)
+        for pieces, calls in feed.executions():
+            if tell_begin is not None:
+                tell_begin(done)
+            logs = self._run(calls)
+            done += len(pieces)
+            bad = watch.note(pieces, self.record)
+            if bad is not None:
+                self._react(bad, epoch)
+            if tell_end is not None:
+                tell_end(done - 1, logs)
             if model.stop_training:
                 break
-        self._react(self.watch.look(self.health), epoch)
+        self._react(watch.look(self.record), epoch)
         if not done:
             return None
         source.on_epoch_end()
         return as_numbers(jax.device_get(logs))
+
+    def reset_metrics(self) -> None:
+        """Begin anew with every metric; those that the plan knows need not be looked for in the whole model."""
+        if self._plan is None:
+            self.trainer.reset_metrics()
+        for metric in self._plan.metrics if self._plan is not None else ():
+            metric.reset_state()
 
     def check(self) -> None:
         """Look at what has been done so far.
@@ -95,7 +128,7 @@ class Training:
         Raises:
             NonFiniteError: A loss or a gradient was not finite.
         """
-        self._react(self.watch.look(self.health), None)
+        self._react(self.watch.look(self.record), None)
 
     def _react(self, bad: tuple[int, Any] | None, epoch: int | None) -> None:
         if bad is None:
@@ -109,31 +142,11 @@ class Training:
 
     def close(self) -> None:
         """Give the values back to the variables."""
-        if self.loan is not None:
+        if self.loan is not None and self.hold is not None:
             with self.interrupts.held():
                 self.loan.settle()
-                self.loan = self._plan = None
-
-
-def _grouped(source: DataSource, size: int) -> Iterator[list[Any]]:
-    """Batches in lists of as many as one execution takes; at the end there may be fewer."""
-    on_host = (
-        jax.default_backend() == "cpu"
-    )  # where the device is the host there is nowhere to fetch ahead to
-    batches = source.batches() if on_host else prefetch(source.batches())
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _are_alike(batches: list[Any]) -> bool:
-    first, *others = ([leaf.shape for leaf in jax.tree.leaves(batch)] for batch in batches)
-    return all(shapes == first for shapes in others)
+                self.hold.settle()
+                self.loan = self.hold = self._plan = None
 
 
 def train(
@@ -156,7 +169,7 @@ def train(
             callbacks.on_train_begin()
             start = max(initial_epoch, getattr(model, "_initial_epoch", 0) or 0)
             for epoch in range(start, epochs):
-                trainer.reset_metrics()
+                training.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
                 found = training.epoch(source, callbacks, epoch)
                 if found is None:  # a generator that is used up
@@ -195,18 +208,20 @@ def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any
     plan = trainer.plan("test")
     for metric in plan.metrics:
         metric.reset_state()
-    state, step = plan.state, plan.one
-    values, logs = stored(state.model), {}
-    loan = Loan(state.measures)
+    tell_begin, tell_end = callbacks.teller("on_test_batch_begin"), callbacks.teller("on_test_batch_end")
+    loan = Loan(plan.state.measures)
+    run, done, logs = _Reading(trainer, source, plan, seed), 0, {}
     try:
         source.on_epoch_begin()
-        for index, batch in enumerate(source.batches()):
-            callbacks.on_test_batch_begin(index)
-            measures, changed, logs = step(loan.values, values, seed, np.uint32(index), batch)
-            loan.exchange(measures)
-            if changed:
-                values = _write(state.model, changed)
-            callbacks.on_test_batch_end(index, logs)
+        for pieces, calls in run.feed.executions():
+            if tell_begin is not None:
+                tell_begin(done)
+            for function, argument in calls:
+                measures, logs = run.call(function, loan.values, argument)
+                loan.exchange(measures)
+            done += len(pieces)
+            if tell_end is not None:
+                tell_end(done - 1, logs)
             if trainer.model.stop_evaluating:
                 break
         source.on_epoch_end()
@@ -221,19 +236,28 @@ def predict(trainer: Any, source: DataSource, callbacks: CallbackList) -> Any:
     """The outputs for all batches of a source, joined; None when there was no batch."""
     callbacks.on_predict_begin()
     plan = trainer.plan("predict")
-    state, step = plan.state, plan.one
-    values, seed = stored(state.model), np.uint32(next_key().integer())
+    tell_begin = callbacks.teller("on_predict_batch_begin")
+    tell_end = callbacks.teller("on_predict_batch_end")
+    run, done = _Reading(trainer, source, plan, np.uint32(next_key().integer())), 0
     made: list[Any] = []
     waiting: deque[Any] = deque()
-    for index, batch in enumerate(source.batches()):
-        callbacks.on_predict_batch_begin(index)
-        outputs, changed = step(values, seed, np.uint32(index), batch[0])
-        if changed:
-            values = _write(state.model, changed)
-        waiting.append(outputs)
-        if len(waiting) > _IN_FLIGHT:
+    for pieces, calls in run.feed.executions():
+        if tell_begin is not None:
+            tell_begin(done)
+        outputs = [run.call(function, [], argument)[1] for function, argument in calls]
+        for one in outputs:
+            _send(one)
+        waiting.extend(outputs)
+        while len(waiting) > _IN_FLIGHT:
             made.append(jax.device_get(waiting.popleft()))
-        callbacks.on_predict_batch_end(index, {"outputs": outputs})
+        done += len(pieces)
+        if tell_end is not None:
+            told = (
+                outputs[0]
+                if len(outputs) == 1
+                else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
+            )
+            tell_end(done - 1, {"outputs": told})
         if trainer.model.stop_predicting:
             break
     made.extend(map(jax.device_get, waiting))
@@ -241,8 +265,28 @@ def predict(trainer: Any, source: DataSource, callbacks: CallbackList) -> Any:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *made) if made else None
 
 
-def _write(variables: list[Any], changed: dict[int, Any]) -> list[Any]:
-    """Assign what a step has changed; gives the values of all variables."""
-    for index, value in changed.items():
-        variables[index].assign(value)
-    return stored(variables)
+class _Reading:
+    """The steps of one `evaluate` or `predict`, which read the model's values and take none of them away."""
+
+    def __init__(self, trainer: Any, source: DataSource, plan: Plan, seed: Any) -> None:
+        self.variables = plan.state.model
+        self.values = stored(self.variables)
+        self.seed, self.record = jnp.asarray(seed), jnp.asarray(_NEW)
+        is_worth_keeping = trainer.is_jitted and (source.steps or 0) > 1
+        device = device_of(self.values) if is_worth_keeping else None
+        self.feed = Feed(source, plan.steps, trainer.steps_per_execution, device)
+
+    def call(self, function: Any, carried: list[Any], argument: Any) -> tuple[list[Any], Any]:
+        """Run a compiled function; gives what it carries on and what it tells."""
+        carried, changed, self.record, told = function(carried, self.values, self.record, self.seed, argument)
+        if changed:
+            for index, value in changed.items():
+                self.variables[index].assign(value)
+            self.values = stored(self.variables)
+        return carried, told
+
+
+def _send(outputs: Any) -> None:
+    """Begin to fetch outputs while the next batch is computed."""
+    for leaf in jax.tree.leaves(outputs):
+        getattr(leaf, "copy_to_host_async", lambda: None)()

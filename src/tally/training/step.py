@@ -15,7 +15,7 @@ from tally.core.random import step_key
 from tally.core.symbol import leaves, map_tree
 from tally.core.variable import Values, Variable, substitute
 from tally.metrics import Metric
-from tally.optimizers import LossScaleOptimizer
+from tally.training.gate import are_usable, change_if, keep_unless
 
 Arrays = list[jax.Array]
 
@@ -39,15 +39,14 @@ class State:
     ) -> None:
         self.trainable, self.fixed, self.slots, self.measures = trainable, fixed, slots, measures
         self.model = [*trainable, *fixed]
-        self.everything = [*trainable, *fixed, *slots, *measures]
+        self.learned = [*trainable, *slots]
+        self.carried = [*self.learned, *measures]
+        self.everything = [*self.carried, *fixed]
 
-    def split(self, values: Arrays) -> tuple[Arrays, Arrays, Arrays, Arrays]:
-        """The values of `everything` by role."""
-        found, start = [], 0
-        for group in (self.trainable, self.fixed, self.slots, self.measures):
-            found.append(values[start : start + len(group)])
-            start += len(group)
-        return tuple(found)
+    def split(self, carried: Arrays) -> tuple[Arrays, Arrays, Arrays]:
+        """The values of `carried` by role: trainable, slots, measures."""
+        first, second = len(self.trainable), len(self.learned)
+        return carried[:first], carried[first:second], carried[second:]
 
     @property
     def identity(self) -> Any:
@@ -61,19 +60,41 @@ class Plan:
 
     Attributes:
         state: The variables by role.
-        one: The compiled step.
-        many: The compiled function of several steps, where one execution takes several batches.
+        steps: The step, compiled for each way in which batches come.
         metrics: What is reset before an epoch.
         layers: The model's layers when the plan was made.
         signature: What it was made from; when that changes, so must the plan.
     """
 
     state: State
-    one: Callable[..., Any]
-    many: Callable[..., Any] | None
+    steps: "Steps"
     metrics: list[Metric]
     layers: list[Layer]
     signature: Any = None
+
+
+class Steps:
+    """One pure step and its compiled forms, each made when it is first asked for.
+
+    Args:
+        step: The step.
+        kind: `"train"`, `"test"` or `"predict"`.
+        compile: Makes a compiled function of a function and a kind.
+        joins: Whether one call may handle several batches.
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], kind: str, compile: Callable[..., Any], *, joins: bool = True
+    ) -> None:
+        self.step, self.kind, self._compile, self.joins = step, kind, compile, joins
+        self._made: dict[int, Callable[..., Any]] = {}
+
+    def given(self, count: int = 1) -> Callable[..., Any]:
+        """The compiled step; with a count, for so many batches stacked along a new first axis."""
+        if count not in self._made:
+            step = self.step if count == 1 else several(self.step, count, self.kind)
+            self._made[count] = self._compile(step, self.kind)
+        return self._made[count]
 
 
 def _standing_for(variables: list[Variable], values: Arrays) -> Values:
@@ -81,7 +102,7 @@ def _standing_for(variables: list[Variable], values: Arrays) -> Values:
 
 
 def _changed(variables: list[Variable], before: Arrays, held: Values) -> dict[int, jax.Array]:
-    """Position -> new value of those that were assigned; the rest need not leave the device function."""
+    """Position -> new value of those that were assigned; the rest need not leave the compiled function."""
     return {i: held[v] for i, v in enumerate(variables) if held[v] is not before[i]}
 
 
@@ -111,74 +132,75 @@ def _takes_training(function: Callable[..., Any]) -> bool:
 def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
     """The pure training step of a trainer.
 
-    The step takes the values of `state.everything`, a health record `[steps made, first bad step or -1]`, a seed and a
-    batch, and gives the new values, the new record and the logs. Once the loss or a gradient is not finite, nothing
-    changes any more: the weights stay those of the last good step.
+    The step takes the values of `state.carried`, those of `state.fixed`, a record `[steps made, first bad step or -1]`,
+    a seed and a batch. It gives the new carried values, by position the fixed ones that were assigned, the new record
+    and the logs. Once the loss or a gradient is not finite, nothing changes any more: the weights stay those of the
+    last good step.
     """
+    rest = [*state.measures, *state.fixed]
 
-    def step(values: Arrays, health: jax.Array, seed: jax.Array, batch: Any) -> Any:
-        trainable, fixed, slots, measures = state.split(values)
-        key = jax.random.fold_in(jax.random.key(seed), health[0])
+    def step(carried: Arrays, fixed: Arrays, record: jax.Array, seed: jax.Array, batch: Any) -> Any:
+        trainable, slots, measures = state.split(carried)
+        before = [*measures, *fixed]
+        key = jax.random.fold_in(jax.random.key(seed), record[0])
 
         def objective(weights: Arrays) -> Any:
-            held = _standing_for(state.everything, [*weights, *fixed, *slots, *measures])
+            held = _standing_for(state.everything, [*weights, *slots, *before])
             with substitute(held), step_key(key):
                 y_pred = forward(trainer, batch[0], training=True)
                 loss, parts = _compute_loss(trainer, batch, y_pred, training=True)
                 scaled = trainer.optimizer.scale_loss(loss)
-            kept = map_tree(masks.get_mask, y_pred)
-            new = [held[v] for v in state.fixed], [held[v] for v in state.measures]
-            return jnp.asarray(scaled, jnp.result_type(scaled, jnp.float32)), (loss, parts, y_pred, kept, new)
+            told = loss, parts, y_pred, map_tree(masks.get_mask, y_pred), _changed(rest, before, held)
+            return jnp.asarray(scaled, jnp.result_type(scaled, jnp.float32)), told
 
-        found = jax.grad(objective, has_aux=True)(trainable)
-        gradients, (loss, parts, y_pred, kept, (new_fixed, new_measures)) = found
-        held = _standing_for(state.everything, [*trainable, *new_fixed, *slots, *new_measures])
+        gradients, (loss, parts, y_pred, kept, changed) = jax.grad(objective, has_aux=True)(trainable)
+        after = [changed.get(i, value) for i, value in enumerate(before)]
+        is_good = (record[1] < 0) & jnp.isfinite(loss).all() & are_usable(gradients, trainer.optimizer)
+
+        def update(learned: Arrays) -> Arrays:
+            held = _standing_for(state.everything, [*learned, *after])
+            with substitute(held):
+                trainer.optimizer.apply(gradients, state.trainable)
+            return [held[v] for v in state.learned]
+
+        learned = change_if(is_good, update, [*trainable, *slots]) if trainable else slots
+        held = _standing_for(state.everything, [*learned, *after])
         with substitute(held):
-            trainer.optimizer.apply(gradients, state.trainable)
             logs = _measure(trainer, batch, (y_pred, kept), loss, parts)
-        is_good = jnp.isfinite(loss).all() & _are_usable(gradients, trainer.optimizer) & (health[1] < 0)
-        first_bad = jnp.where((health[1] < 0) & ~is_good, health[0], health[1])
-        new = [jnp.where(is_good, held[v], old) for v, old in zip(state.everything, values, strict=True)]
-        return new, jnp.stack([health[0] + 1, first_bad]), logs
+        bad = jnp.stack([record[0], jnp.where(record[1] < 0, record[0], record[1])])
+        *after, record = keep_unless(is_good, [*before, bad], [*(held[v] for v in rest), record])
+        now, still = after[: len(measures)], after[len(measures) :]
+        assigned = {i: value for i, value in enumerate(still) if value is not fixed[i]}
+        return [*learned, *now], assigned, record + np.array([1, 0], "int32"), logs
 
     return step
 
 
-def _are_usable(gradients: Arrays, optimizer: Any) -> Any:
-    """Whether a step by these gradients leaves numbers behind. Loss scaling skips such steps by itself."""
-    if isinstance(optimizer, LossScaleOptimizer):
-        return True
-    # Clipping by value makes an infinite gradient a finite one; only NaN is beyond it.
-    is_usable = (lambda g: ~jnp.isnan(g)) if optimizer.clipvalue else jnp.isfinite
-    return jnp.all(jnp.array([is_usable(gradient).all() for gradient in gradients], dtype=bool))
-
-
 def make_test_step(trainer: Any, state: State) -> Callable[..., Any]:
-    """The pure step of `evaluate`: takes the values of metrics and of the model, a key's seed, a number and a batch.
+    """The pure step of `evaluate`. It takes and gives what a training step does; only metrics are carried."""
 
-    Gives the new values of metrics, those of the model that were assigned, and the logs.
-    """
-
-    def step(measures: Arrays, values: Arrays, seed: Any, number: Any, batch: Any) -> Any:
+    def step(measures: Arrays, values: Arrays, record: jax.Array, seed: jax.Array, batch: Any) -> Any:
         held = _standing_for([*state.model, *state.measures], [*values, *measures])
-        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), record[0])):
             y_pred = forward(trainer, batch[0], training=False)
             loss, parts = _compute_loss(trainer, batch, y_pred, training=False)
             logs = _measure(trainer, batch, (y_pred, map_tree(masks.get_mask, y_pred)), loss, parts)
-        return [held[v] for v in state.measures], _changed(state.model, values, held), logs
+        changed = _changed(state.model, values, held)
+        return [held[v] for v in state.measures], changed, record + np.array([1, 0], "int32"), logs
 
     return step
 
 
 def make_predict_step(trainer: Any, state: State) -> Callable[..., Any]:
-    """The pure step of `predict`: gives the outputs and the values of the model that were assigned."""
+    """The pure step of `predict`. It takes and gives what a test step does, outputs in the place of logs."""
 
-    def step(values: Arrays, seed: Any, number: Any, x: Any) -> Any:
+    def step(nothing: Arrays, values: Arrays, record: jax.Array, seed: jax.Array, batch: Any) -> Any:
         held = _standing_for(state.model, values)
-        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
-            outputs = forward(trainer, x, training=False)
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), record[0])):
+            outputs = forward(trainer, batch[0], training=False)
         trainer.model._clear_losses()
-        return outputs, _changed(state.model, values, held)
+        changed = _changed(state.model, values, held)
+        return nothing, changed, record + np.array([1, 0], "int32"), outputs
 
     return step
 
@@ -194,25 +216,37 @@ def _measure(trainer: Any, batch: Any, predicted: Any, loss: Any, parts: dict[st
     return trainer.model.compute_metrics(x, y, y_pred, weight)
 
 
-def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """Make `count` training steps in one compiled call: batches are stacked along a new first axis."""
+def several(step: Callable[..., Any], count: int, kind: str) -> Callable[..., Any]:
+    """Make `count` steps in one compiled call, on batches that are stacked along a new first axis.
 
-    def steps(values: Arrays, health: jax.Array, seed: jax.Array, batches: Any) -> Any:
+    Args:
+        step: One step.
+        count: How many.
+        kind: Of steps. Logs are those of the last step, but outputs of `predict` those of all, one after the other.
+    """
+
+    def steps(carried: Arrays, fixed: Arrays, record: jax.Array, seed: jax.Array, batches: Any) -> Any:
+        positions: set[int] = set()
+
         def body(carry: Any, batch: Any) -> Any:
-            *carry, logs = step(*carry, seed, batch)
-            return tuple(carry), logs
+            carried, fixed, record = carry
+            carried, changed, record, told = step(carried, fixed, record, seed, batch)
+            positions.update(changed)
+            return (carried, [changed.get(i, value) for i, value in enumerate(fixed)], record), told
 
-        (values, health), logs = jax.lax.scan(body, (values, health), batches, length=count)
-        return values, health, jax.tree.map(lambda value: value[-1], logs)
+        (carried, fixed, record), told = jax.lax.scan(body, (carried, fixed, record), batches, length=count)
+        told = jax.tree.map(_joined if kind == "predict" else _last, told)
+        return carried, {i: fixed[i] for i in sorted(positions)}, record, told
 
     return steps
 
 
-def stack(batches: list[Any]) -> Any:
-    """Stack equal batches along a new first axis."""
-    return jax.tree.map(
-        lambda *arrays: (np if isinstance(arrays[0], np.ndarray) else jnp).stack(arrays), *batches
-    )
+def _last(values: jax.Array) -> jax.Array:
+    return values[-1]
+
+
+def _joined(values: jax.Array) -> jax.Array:
+    return values.reshape(-1, *values.shape[2:])
 
 
 MAKERS = {"train": make_train_step, "test": make_test_step, "predict": make_predict_step}

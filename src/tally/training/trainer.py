@@ -1,5 +1,6 @@
 """Compile, fit, evaluate and predict for a model that is handed in."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from tally import optimizers as optimizer_room
 from tally.callbacks import Callback, CallbackList, History
 from tally.callbacks.base import as_numbers
-from tally.core import tracking
+from tally.core import process, tracking
 from tally.core.errors import ArgumentError, DataError, UnbuiltError, users_line
 from tally.core.holding import numbers
 from tally.core.random import next_key
@@ -22,7 +23,7 @@ from tally.training import loop
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names, settled
-from tally.training.step import DONATED, MAKERS, Plan, State, forward, several
+from tally.training.step import DONATED, MAKERS, Plan, State, Steps, forward
 
 
 class Trainer:
@@ -275,9 +276,9 @@ class Trainer:
             if batch is not None:
                 self._build_for(batch, objective=kind != "predict")
             state = self._make_state(kind)
-            one, many = self._compiled_steps(kind, state)
+            steps = self._compiled_steps(kind, state)
             metrics = self.model.metrics if kind != "predict" else []
-            kept = Plan(state, one, many, metrics, self.model._flatten_layers())
+            kept = Plan(state, steps, metrics, self.model._flatten_layers())
             kept.signature = self._signature(kind, kept)
             self._plans[kind] = kept
         return kept
@@ -307,24 +308,26 @@ class Trainer:
         materialize(state.everything)
         return state
 
-    def _compiled_steps(
-        self, kind: str, state: State
-    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
-        """The step, and the one for several batches; made anew only when what they take as given changes."""
+    def _compiled_steps(self, kind: str, state: State) -> Steps:
+        """The step and its compiled forms; made anew only when what they take as given changes."""
         if kind == "train" and not state.trainable:
             warn_nothing_to_train(self.model)
         flags = tuple(layer.trainable for layer in self.model._flatten_layers())
         constants = (self.optimizer, self.optimizer._constants()) if kind == "train" else None
-        identity = (kind, state.identity, flags, constants, self.is_jitted, self.steps_per_execution)
+        identity = (kind, state.identity, flags, constants, self.is_jitted)
         if identity not in self._functions:
-            one = MAKERS[kind](self, state)
-            size = self.steps_per_execution
-            many = several(one, size) if kind == "train" and size > 1 and self.is_jitted else None
-            self._functions[identity] = (self._jitted(one, kind), many and self._jitted(many, kind))
+            step = MAKERS[kind](self, state)
+            self._functions[identity] = Steps(step, kind, self._jitted, joins=self.is_jitted)
         return self._functions[identity]
 
     def _jitted(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-        return jax.jit(function, donate_argnums=DONATED[kind]) if self.is_jitted else function
+        if not self.is_jitted:
+            return function
+        images = [variable for variable in self.model.variables if len(variable.shape) == 4]
+        options = process.compiler_options(
+            is_training=kind == "train", largest_kernel=max((_nbytes(kernel) for kernel in images), default=0)
+        )
+        return jax.jit(function, donate_argnums=DONATED[kind], compiler_options=options or None)
 
     @contextmanager
     def _telling(
@@ -481,8 +484,7 @@ class Trainer:
                 plan = training.begin(batch)
                 for metric in plan.metrics:
                     metric.reset_state()
-                logs = training.step([batch])
-                training.watch.note([batch], training.health)
+                logs = training.step(batch)
                 training.check()
             finally:
                 training.close()
@@ -546,3 +548,7 @@ def _unpacked(data: Any) -> Sequence[Any]:
             do="pass (x, y), (x, y, sample_weight), or a data source",
         )
     return data
+
+
+def _nbytes(variable: Variable) -> int:
+    return math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
