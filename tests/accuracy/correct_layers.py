@@ -70,3 +70,17 @@ def every_activation_layer_in_a_row():
     for layer in (layers.ReLU(), layers.LeakyReLU(), layers.ELU(), layers.PReLU(), layers.Softmax()):
         model.add(layer)
     return model
+
+
+@correct
+def repeated_blocks_some_of_them_frozen():
+    def block():
+        parts = [
+            layers.Dense(6, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dropout(0.1),
+        ]
+        return keras.Sequential(parts)
+
+    return keras.Sequential([keras.Input((6,)), layers.Repeat(block, 5, frozen=[0, 1]), layers.Dense(1)])

@@ -34,6 +34,22 @@ class Graph:
         for node in self.nodes:
             node.mark.is_used = True
         self.operations = _by_depth(self.nodes, visits, self.inputs)
+        self._inside = {id(node) for node in self.nodes}
+
+    def extend(self, output: KerasTensor) -> None:
+        """Take in one more operation, new to the graph, that was given the only output and nothing else.
+
+        It costs the same however long the graph is, so a stack of n layers grows in n steps.
+
+        Args:
+            output: What the operation made of it; the only output from now on.
+        """
+        node = output.node
+        node.mark.is_used = True
+        self.nodes.append(node)
+        self.operations.append(node.operation)
+        self._inside.add(id(node))
+        self.outputs, self.output_structure = [output], output
 
     @property
     def layers(self) -> list[Layer]:
@@ -66,10 +82,9 @@ class Graph:
 
     def feeders(self, operation: Any) -> list[Any]:
         """The operations whose outputs an operation of this graph takes."""
-        inside = {id(node) for node in self.nodes}
         found: dict[int, Any] = {}
         for node in operation.inbound_nodes:
-            if id(node) in inside:
+            if id(node) in self._inside:
                 for tensor in node.inputs:
                     found[id(tensor.node.operation)] = tensor.node.operation
         return list(found.values())

@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,7 @@ from tally.core.dtype import DTypePolicy, get_policy
 from tally.core.errors import ShapeError, TallyError, UnbuiltError, is_users, users_line
 from tally.core.random import SeedGenerator
 from tally.core.registry import Configured
+from tally.core.stacks import Whole, in_pieces
 from tally.core.variable import Variable, materialize
 
 if TYPE_CHECKING:
@@ -34,7 +35,19 @@ _memory: ContextVar[dict[Any, Any] | None] = ContextVar("what layers hold", defa
 @contextmanager
 def unchanging() -> Iterator[None]:
     """Look only once at what each layer holds while the block runs, which must not change that."""
-    token = _memory.set({})
+    memory = _memory.get()
+    with _remembering({} if memory is None else memory):
+        yield
+
+
+def looking_anew() -> AbstractContextManager[None]:
+    """Look each time while the block runs, even within `unchanging`: what the block changes, it must put back."""
+    return _remembering(None)
+
+
+@contextmanager
+def _remembering(memory: dict[Any, Any] | None) -> Iterator[None]:
+    token = _memory.set(memory)
     try:
         yield
     finally:
@@ -180,14 +193,25 @@ class Holder(Configured):
         """The user's attributes: everything but the base's own notes."""
         return {name: value for name, value in vars(self).items() if name not in _INTERNAL}
 
-    def _children(self) -> Iterator[tuple[str, "Layer"]]:
+    def _children(self) -> Iterator[tuple[str, Any]]:
         """`(place, layer)` of every direct sublayer: attribute names, with positions or keys in containers."""
-        found = tracking.find(self._attributes(), lambda value: isinstance(value, Holder))
-        return ((place, layer) for place, layer in found if layer is not self)
+        return (
+            (place, one) for place, one in self._contents() if isinstance(one, Holder) and one is not self
+        )
+
+    def _contents(self) -> list[tuple[str, Any]]:
+        """`(place, thing)` of every layer, variable and seed generator in the attributes, found in one walk."""
+        return _remembered(
+            ("contents", self),
+            lambda: list(tracking.find(self._attributes(), lambda value: isinstance(value, _HELD))),
+        )
 
     def _own_variables(self) -> list[Variable]:
-        """Variables held by the layer itself, trainable ones first, each group in the order of making."""
-        return [variable for _, variable in self._named_variables()]
+        """Variables held by the layer itself, trainable ones first, each group in the order of making.
+
+        In the place of a weight of a block that is repeated stand the arrays that hold it for all blocks.
+        """
+        return list(in_pieces(variable for _, variable in self._named_variables()))
 
     def _named_variables(self) -> list[tuple[str, Variable]]:
         """`(place, variable)` for the layer's own variables, seeds excluded."""
@@ -195,16 +219,19 @@ class Holder(Configured):
 
     def _find_variables(self) -> list[tuple[str, Variable]]:
         named = {v: v.name for v in self._held.weights}
-        for place, variable in tracking.find(self._attributes(), lambda value: isinstance(value, Variable)):
-            if variable not in named:
+        for place, variable in self._contents():
+            if isinstance(variable, Variable) and variable not in named:
                 named[variable] = variable.name if variable.name != "variable" else place
         ordered = sorted(named, key=lambda v: (not v.declared_trainable, v.number))
         return [(named[v], v) for v in ordered if not v.is_seed]
 
+    def _file_variables(self) -> list[Any]:
+        """The layer's own variables as a file holds them: each array once, for all blocks that share it."""
+        return [Whole(variable) if variable.pieces else variable for _, variable in self._named_variables()]
+
     def _own_seeds(self) -> list[Variable]:
         """The states of seed generators held by the layer itself."""
-        found = tracking.find(self._attributes(), lambda value: isinstance(value, SeedGenerator))
-        return [generator.state for _, generator in found]
+        return [one.state for _, one in self._contents() if isinstance(one, SeedGenerator)]
 
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list["Layer"]:
         def find() -> list[Any]:
@@ -227,7 +254,7 @@ class Holder(Configured):
         """Every variable of the layer and its sublayers, once each, seed states included."""
         found: dict[Variable, None] = {}
         for layer in self._flatten_layers():
-            found.update(dict.fromkeys((*layer._own_variables(), *layer._own_seeds())))
+            found.update(dict.fromkeys((*layer._own_variables(), *in_pieces(layer._own_seeds()))))
         return list(found)
 
     @property
@@ -333,7 +360,7 @@ class Holder(Configured):
         Args:
             store: Name -> array; the base class uses `"0"`, `"1"`, ...
         """
-        for index, variable in enumerate(self._own_variables()):
+        for index, variable in enumerate(self._file_variables()):
             store[str(index)] = variable.numpy()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
@@ -342,7 +369,7 @@ class Holder(Configured):
         Raises:
             ShapeError: The store holds more or fewer arrays, or one of another shape.
         """
-        variables = self._own_variables()
+        variables = self._file_variables()
         if len(store) != len(variables):
             raise ShapeError(
                 f"{type(self).__name__} '{self.name}' has {len(variables)} variables but was given {len(store)}.",
@@ -359,6 +386,9 @@ class Holder(Configured):
         """
         variables = self.variables
         materialize(variables, [shardings(v) for v in variables] if callable(shardings) else None)
+
+
+_HELD = (Holder, Variable, SeedGenerator)
 
 
 def _remember(value: Any) -> Thing | None:

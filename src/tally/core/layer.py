@@ -38,6 +38,7 @@ from tally.core.errors import (
 )
 from tally.core.holding import Held, Holder, current_call, numbers
 from tally.core.naming import auto_name
+from tally.core.outlines import form_of, learn, recall, shapes_alone
 from tally.core.registry import (
     accepted_arguments,
     known_arguments,
@@ -379,12 +380,16 @@ class Layer(Holder):
         held = self._held
 
         def run(*a: Any, **k: Any) -> Any:
-            with in_call(Call(None)):
+            with in_call(shapes_alone()):
                 return self._call_with_values(a, k)
 
-        with self._kept_from_traces():
-            outputs = infer(run, args, kwargs)
-        self._clear_losses()
+        form = form_of(self, args, kwargs)
+        outputs = recall(form, KerasTensor)
+        if outputs is None:
+            with self._kept_from_traces():
+                outputs = infer(run, args, kwargs)
+            self._clear_losses()
+            learn(form, outputs)
         held.output_shapes = [leaf.shape for leaf in leaves(outputs) if leaf is not None]
         held.input_shapes = [leaf.shape for leaf in leaves((args, kwargs)) if isinstance(leaf, KerasTensor)]
         return record(self, args, kwargs, outputs)
@@ -515,7 +520,7 @@ class Layer(Holder):
         self._held.last_call = (args, kwargs)
 
         def run(*a: Any, **k: Any) -> Any:
-            with in_call(Call(None)):
+            with in_call(shapes_alone()):
                 return self._call_with_values(a, k)
 
         try:

@@ -20,7 +20,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]] | None:
     Seen into: list, tuple, dict, set, deque (and their subclasses), dataclasses, `SimpleNamespace`.
     """
     if isinstance(value, dict):
-        return ((str(name), item) for name, item in list(value.items()))
+        return zip(list(map(str, value)), list(value.values()), strict=True)
     if isinstance(value, (list, tuple, deque)):
         names = getattr(value, "_fields", None)  # a named tuple's own words
         return zip(names or map(str, range(len(value))), list(value), strict=True)
@@ -55,20 +55,22 @@ def find(root: Any, wanted: Callable[[Any], bool], prefix: str = "") -> Iterator
         prefix: Place of `root` itself.
     """
     seen: set[int] = set()
-
-    def walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-        if _is_leaf(type(value)):
-            return
-        if wanted(value):
-            if id(value) not in seen:
-                seen.add(id(value))
+    waiting: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(((prefix, root),)))]
+    while waiting:
+        around, items = waiting[-1]
+        for name, value in items:
+            kind = type(value)
+            if _is_leaf(kind):
+                continue
+            is_wanted = wanted(value)
+            if not (is_wanted or _has_parts(kind)) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            place = f"{around}/{name}" if around else name
+            if is_wanted:
                 yield place, value
-            return
-        inside = parts(value) if _has_parts(type(value)) else None
-        if inside is None or id(value) in seen:
-            return
-        seen.add(id(value))
-        for name, item in inside:
-            yield from walk(item, f"{place}/{name}" if place else name)
-
-    yield from walk(root, prefix)
+            elif (inside := parts(value)) is not None:
+                waiting.append((place, inside))
+                break
+        else:
+            waiting.pop()

@@ -107,6 +107,7 @@ from tally.layers.regularization import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from tally.layers.repeat import Repeat
 from tally.layers.reshaping import (
     Cropping1D,
     Cropping2D,
@@ -227,6 +228,7 @@ __all__ = [
     "Permute",
     "RMSNormalization",
     "ReLU",
+    "Repeat",
     "RepeatVector",
     "Rescaling",
     "Reshape",

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from tally import ops
 from tally.core.errors import ArgumentError, ShapeError
 from tally.core.layer import Layer
-from tally.ops.nn import normalize
 
 Shape = tuple[int | None, ...]
 
@@ -263,7 +263,7 @@ class Dot(_Merge):
                 "choose axes of equal size",
             )
         if self.normalize:
-            x, y = normalize(x, first, epsilon=1e-7), normalize(y, second, epsilon=1e-7)
+            x, y = (ops.normalize(z, axis, epsilon=1e-7) for z, axis in ((x, first), (y, second)))
         product = jax.lax.dot_general(x, y, (((first,), (second,)), ((0,), (0,))))
         return product[:, None] if product.ndim == 1 else product
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tally import ops
 from tally.core.dtype import epsilon as smallest
 from tally.core.dtype import image_data_format, standardize_data_format
 from tally.core.errors import UnbuiltError
 from tally.core.layer import Layer
 from tally.core.variable import as_array
 from tally.layers.options import read_count, read_word, refuse, refuse_shape, settle
-from tally.ops.image import resize
 
 Shape = tuple[int | None, ...]
 
@@ -221,7 +221,7 @@ class Resizing(Layer):
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """The resized images."""
-        return resize(
+        return ops.image.resize(
             inputs,
             (self.height, self.width),
             interpolation=self.interpolation,
@@ -262,7 +262,7 @@ class CenterCrop(Layer):
         sides = ((first, self.height), (first + 1, self.width))
         if any(x.shape[axis] < size for axis, size in sides):
             size = (self.height, self.width)
-            return resize(x, size, crop_to_aspect_ratio=True, data_format=self.data_format)
+            return ops.image.resize(x, size, crop_to_aspect_ratio=True, data_format=self.data_format)
         for axis, size in sides:
             start = (x.shape[axis] - size) // 2
             x = jax.lax.slice_in_dim(x, start, start + size, axis=axis)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tally.accounting.ledger import Ledger
-
 if TYPE_CHECKING:
     from tally.accounting.diagnose import Diagnosis
     from tally.accounting.explain import Explanation
+    from tally.accounting.ledger import Ledger
     from tally.accounting.plan import Plan
     from tally.accounting.verdict import Verification
     from tally.accounting.what_if import WhatIf
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 class Accountable:
     """The side of a model that gives account. Each method is the function of the same name in `tally`."""
 
-    def account(self) -> Ledger:
+    def account(self) -> "Ledger":
         """The ledger: one entry per weight, one owner per layer."""
         from tally.models.ledger import account
 

@@ -7,7 +7,6 @@ from tally.core.graph import Graph
 from tally.core.layer import Layer
 from tally.core.registry import custom_object_scope, deserialize, serialize, serialize_object
 from tally.core.symbol import KerasTensor, Operation, leaves, map_tree
-from tally.ops.catalogue import describe, find_op
 
 
 def graph_to_config(graph: Graph, *, name: str, trainable: bool) -> dict[str, Any]:
@@ -62,6 +61,8 @@ def _encode(structure: Any, reference: Any) -> Any:
 def _describe_op(operation: Operation, used: list[Any], reference: Any) -> tuple[dict[str, Any], list[Any]]:
     """An op's constant arguments belong to its class in Keras, its tensors to the call."""
     import inspect
+
+    from tally.ops.catalogue import describe  # here, because it loads every op
 
     module, class_name, constants = describe(operation.function)
     signature = inspect.signature(operation.function)
@@ -134,6 +135,8 @@ def _make(entry: dict[str, Any]) -> Any:
     """A layer, or a function that applies an op with its stored constants."""
     module = entry.get("module") or ""
     if module.startswith(("keras.src.ops", "keras.ops", "tally.ops")):
+        from tally.ops.catalogue import describe, find_op
+
         function = find_op(module, entry["class_name"])
         _, _, names = describe(function)
         stored = {k: deserialize(v) for k, v in entry["config"].items() if k in names}

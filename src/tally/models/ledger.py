@@ -1,7 +1,7 @@
 """From a live layer or model to its ledger: each weight once, each layer with what explains its numbers."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,8 +11,10 @@ from tally.accounting.ledger import Entry, Ledger, Owner, Shape, State, Status
 from tally.core.holding import unchanging
 from tally.core.layer import Layer
 from tally.core.registry import snake_case
+from tally.core.stacks import piece_at
 from tally.core.symbol import KerasTensor, Operation, leaves
 from tally.core.variable import Variable
+from tally.layers.repeat import Repeat
 from tally.models.constants import array_named, constants_of, constants_of_op
 from tally.models.model import Model
 from tally.tracing.untracked import find_untracked
@@ -62,14 +64,31 @@ def survey(layer: Layer) -> Survey:
         makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
         walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
         walk.visit(layer, "")
-    walk.share()
-    walk.add_untracked(layer)
+        walk.share()
+        walk.add_untracked(layer)
     walk.add_optimizer(layer)
     source = "tally model" if isinstance(layer, Model) else "tally layer"
     ledger = Ledger(
         name=layer.name, source=source, owners=tuple(walk.owners), entries=tuple(walk.entries.values())
     )
     return Survey(ledger, walk.layers, walk.homes)
+
+
+class _Names:
+    """Names given out so far; however many ask for one word, each gets the next number at once."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken, self.numbers = set(taken), Counter[str]()
+
+    def take(self, word: str) -> str:
+        """The word itself, or with the first number behind it that is free."""
+        while True:
+            number = self.numbers[word]
+            self.numbers[word] += 1
+            name = f"{word}_{number}" if number else word
+            if name not in self.taken:
+                self.taken.add(name)
+                return name
 
 
 class _Switch(NamedTuple):
@@ -83,7 +102,8 @@ class _Switch(NamedTuple):
 class _Walk:
     """One way through a model: what was listed so far, and where each thing is counted.
 
-    A weight counts at the layer that made it, even if another layer which uses it, too, stands before that.
+    A weight counts at the layer that made it, even if another layer which uses it, too, stands before that. A block
+    that is repeated is walked through once for each time: `at` says which of the blocks around this is.
     """
 
     trainable: set[Variable]
@@ -92,8 +112,12 @@ class _Walk:
     entries: dict[str, Entry] = field(default_factory=dict)
     layers: dict[Layer, str] = field(default_factory=dict)
     homes: dict[Variable, str] = field(default_factory=dict)
-    guests: dict[str, Variable] = field(default_factory=dict)
+    places: dict[Any, str] = field(default_factory=dict)
+    counted: dict[Any, str] = field(default_factory=dict)
+    guests: dict[str, Any] = field(default_factory=dict)
+    at: tuple[int, ...] = ()
     above: list[Layer] = field(default_factory=list)
+    names: _Names = field(default_factory=_Names)
 
     def visit(
         self,
@@ -106,7 +130,8 @@ class _Walk:
         """List a layer, its own variables, and all that is inside."""
         if frozen is None and not layer.trainable:
             frozen = _Switch(path, layer._held.frozen_at)
-        self.owners.append(_owner(layer, path, inputs, uses, self.layers.get(layer)))
+        self.owners.append(_owner(layer, path, inputs, uses, self.places.get((layer, self.at))))
+        self.places.setdefault((layer, self.at), path)
         self.layers.setdefault(layer, path)
         for name, variable in layer._named_variables():
             maker = self.makers.get(variable, layer)
@@ -121,17 +146,29 @@ class _Walk:
             below, fed_by = _under(path, place), tuple(_under(path, feeder) for feeder in feeders)
             if isinstance(child, Operation):
                 self.owners.append(_operation(child, below, fed_by))
+            elif isinstance(layer, Repeat) and child is layer.block:
+                self.visit_blocks(layer, below, frozen)
             elif child not in self.above:  # a layer that holds its holder is listed where it stands
                 self.visit(child, below, frozen, fed_by, times)
         self.above.pop()
+
+    def visit_blocks(self, layer: Repeat, path: str, frozen: _Switch | None) -> None:
+        """List every block of a layer that repeats one."""
+        around, apart = self.at, set(layer.frozen)
+        for number in range(layer.count):
+            self.at, below = (*around, number), f"{path}_{number}"
+            switch = _Switch(below, layer.frozen_at) if number in apart else None
+            self.visit(layer.block, below, frozen or switch)
+        self.at = around
 
     def add(
         self, variable: Variable, owner: str, name: str, frozen: _Switch | None, guest: bool = False
     ) -> None:
         """Enter a variable at an owner, as a guest where it counts elsewhere."""
-        path = self._free(_under(owner, name))
-        state = self._state(variable)
-        switch = (frozen or _Switch(None, variable.frozen_at)) if state == "frozen" else _Switch(None, None)
+        path = self.names.take(_under(owner, name))
+        stored = piece_at(variable, self.at)
+        state = self._state(stored)
+        switch = (frozen or _Switch(None, stored.frozen_at)) if state == "frozen" else _Switch(None, None)
         self.entries[path] = Entry(
             path=path,
             owner=owner,
@@ -144,18 +181,26 @@ class _Walk:
             frozen_by=switch.path,
             frozen_at=switch.line,
         )
-        if guest or self.homes.setdefault(variable, path) != path:
-            self.guests[path] = variable
+        mark = (
+            stored,
+            self.at if stored is not variable else (),
+        )  # an array counts once for each block it holds
+        if guest or self.counted.setdefault(mark, path) != path:
+            self.guests[path] = mark
+        else:
+            self.homes.setdefault(variable, path)
+            self.homes.setdefault(stored, path)
 
     def share(self) -> None:
         """Say of each guest where its scalars are counted."""
-        for path, variable in self.guests.items():
-            self.entries[path] = replace(self.entries[path], shared_with=self.homes[variable])
+        for path, mark in self.guests.items():
+            self.entries[path] = replace(self.entries[path], shared_with=self.counted[mark])
 
     def add_untracked(self, layer: Layer) -> None:
         """Enter what acts as a weight without being one: found by following a call, never part of the total."""
+        places = {owner.path: place for place, owner in enumerate(self.owners)}
         for lost in find_untracked(layer, self.layers):
-            path = self._free(_under(lost.owner, lost.name))
+            path = self.names.take(_under(lost.owner, lost.name))
             self.entries[path] = Entry(
                 path=path,
                 owner=lost.owner,
@@ -166,20 +211,20 @@ class _Walk:
                 origin=lost.line,
                 note=None if lost.code == "T101" else f"{lost.what}. To mend it, {lost.fix}.",
             )
-            self._drop_constant(lost.owner, lost.name)
+            if lost.owner in places:
+                self._drop_constant(places[lost.owner], lost.name)
 
-    def _drop_constant(self, path: str, name: str) -> None:
+    def _drop_constant(self, place: int, name: str) -> None:
         """What a call makes anew is no constant, even if the last one is still there."""
-        for place, owner in enumerate(self.owners):
-            if owner.path == path:
-                kept = tuple(one for one in owner.constants if one[0] != array_named(name))
-                self.owners[place] = replace(owner, constants=kept)
+        owner = self.owners[place]
+        kept = tuple(one for one in owner.constants if one[0] != array_named(name))
+        self.owners[place] = replace(owner, constants=kept)
 
     def add_optimizer(self, layer: Layer) -> None:
         """Enter what the optimizer of a compiled model keeps, under the model itself."""
         optimizer: Any = layer.optimizer if isinstance(layer, Model) else None
         for variable in optimizer.variables if getattr(optimizer, "built", False) else ():
-            path = self._free(f"optimizer/{variable.path}")
+            path = self.names.take(f"optimizer/{variable.path}")
             shape, dtype = tuple(variable.shape), str(variable.dtype)
             self.entries[path] = Entry(path=path, owner="", shape=shape, dtype=dtype, state="optimizer")
 
@@ -189,14 +234,6 @@ class _Walk:
         if variable in self.trainable:
             return "trainable"
         return "frozen" if variable.declared_trainable else "state"
-
-    def _free(self, path: str) -> str:
-        """Tell weights of one name apart by a number."""
-        free, number = path, 0
-        while free in self.entries:
-            number += 1
-            free = f"{path}_{number}"
-        return free
 
 
 def _under(path: str, place: str) -> str:
@@ -216,10 +253,10 @@ def _inside(layer: Layer) -> Iterator[tuple[str, Any, tuple[str, ...], int]]:
         return
     uses = Counter(id(node.operation) for node in graph.nodes)
     places: dict[Any, str] = {child: place for place, child in children}
-    taken = set(places.values())
+    names = _Names(places.values())
     for operation in graph.operations:
         if operation not in places:
-            places[operation] = _count_up(snake_case(operation.function.__name__), taken)
+            places[operation] = names.take(snake_case(operation.function.__name__))
     for operation in graph.operations:
         feeders = tuple(places[feeder] for feeder in graph.feeders(operation))
         yield places[operation], operation, feeders, uses[id(operation)]
@@ -227,15 +264,6 @@ def _inside(layer: Layer) -> Iterator[tuple[str, Any, tuple[str, ...], int]]:
     for place, child in children:
         if child not in inside:
             yield place, child, (), 1
-
-
-def _count_up(word: str, taken: set[str]) -> str:
-    number, name = 0, word
-    while name in taken:
-        number += 1
-        name = f"{word}_{number}"
-    taken.add(name)
-    return name
 
 
 def _owner(layer: Layer, path: str, inputs: tuple[str, ...], uses: int, first: str | None) -> Owner:

@@ -1,6 +1,7 @@
 """The model: a layer that trains, saves and gives account; a graph from inputs to outputs, or a subclass's `call`."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,10 +55,10 @@ class Model(Accountable, Trainable, Layer):
             self._set_graph(Graph(inputs, outputs))
 
     def _set_graph(self, graph: Graph) -> None:
-        names = [layer.name for layer in graph.layers]
-        twice = {name for name in names if names.count(name) > 1}
+        layers = graph.layers
+        twice = [name for name, times in Counter(layer.name for layer in layers).items() if times > 1]
         if twice:
-            made = [f"{layer.name} made at {layer.made_at}" for layer in graph.layers if layer.name in twice]
+            made = [f"{layer.name} made at {layer.made_at}" for layer in layers if layer.name in twice]
             raise ArgumentError(
                 f"Two layers of the model '{self.name}' have the name '{sorted(twice)[0]}'.",
                 where="; ".join(made),
@@ -280,7 +281,9 @@ class Model(Accountable, Trainable, Layer):
         return json.dumps(serialize_object(self), **kwargs)
 
 
-_MODEL_INTERNAL = frozenset(("_graph", "_trainer", "stop_training", "_stack", "_functional", "_deferred"))
+_MODEL_INTERNAL = frozenset(
+    ("_graph", "_trainer", "stop_training", "_stack", "_names", "_functional", "_deferred")
+)
 
 
 def _keep_mask(array: Any, dtype: str) -> Any:

@@ -35,6 +35,7 @@ class Sequential(Model):
     ) -> None:
         super().__init__(name=name)
         self._stack: list[Layer] = []
+        self._names: dict[str, Layer] = {}
         self._tail: list[KerasTensor] = []
         self._deferred = False
         """Whether the input's shape was taken from the first call."""
@@ -51,13 +52,18 @@ class Sequential(Model):
             ArgumentError: It is no layer, or one of its name is there already.
         """
         self._push(layer)
-        self._close()
+        if self._graph is not None and isinstance(self._tail[-1], KerasTensor):
+            self._graph.extend(self._tail[-1])
+            self._held.output_shapes = [self._tail[-1].shape]
+        else:
+            self._close()
 
     def pop(self) -> Layer | None:
         """Take the last layer away and return it."""
         if not self._stack:
             return None
         layer = self._stack.pop()
+        self._names.pop(layer.name, None)
         if self._tail:
             self._tail.pop()
         self._graph = None
@@ -84,11 +90,11 @@ class Sequential(Model):
             raise ArgumentError(
                 f"'{self.name}' already has layers, so an Input comes too late.", do="put Input first"
             )
-        same = [other for other in self._stack if other.name == layer.name]
-        if same:
+        same = self._names.get(layer.name)
+        if same is not None and same.name == layer.name:
             raise ArgumentError(
                 f"'{self.name}' already has a layer named '{layer.name}'.",
-                where=f"made at {same[0].made_at} and at {layer.made_at}",
+                where=f"made at {same.made_at} and at {layer.made_at}",
                 do="give each layer a name of its own; to use one layer twice, make a functional model",
             )
         if not self._stack and not isinstance(layer, InputLayer):
@@ -108,13 +114,14 @@ class Sequential(Model):
                 )
                 self._push(InputLayer(batch_shape=shape, dtype=dtype))
         self._stack.append(layer)
+        self._names[layer.name] = layer
         if isinstance(layer, InputLayer):
             self._tail.append(layer.output)
         elif self._tail:
             try:
                 self._tail.append(layer(self._tail[-1]))
             except Exception:
-                self._stack.pop()
+                del self._names[self._stack.pop().name]
                 raise
 
     def _close(self) -> None:
@@ -139,13 +146,13 @@ class Sequential(Model):
             )
         if not self._stack:
             raise UnbuiltError(f"'{self.name}' has no layers to build.", do="add layers first")
-        layers, self._stack, self._tail = self._stack, [], []
+        layers, self._stack, self._tail, self._names = self._stack, [], [], {}
         try:
             self._push(InputLayer(batch_shape=(None, *tuple(input_shape)[1:]), dtype=layers[0].compute_dtype))
             for layer in layers:
                 self._push(layer)
         except Exception:
-            self._stack, self._tail = layers, []
+            self._stack, self._tail, self._names = layers, [], {layer.name: layer for layer in layers}
             raise
         self._close()
         self._deferred = True
@@ -170,8 +177,9 @@ class Sequential(Model):
 
         stack = [layer for layer in self._stack if not isinstance(layer, InputLayer)]
         yield from named_in_order(stack)
+        stacked = set(stack)
         for place, layer in Layer._children(self):
-            if layer not in stack and not isinstance(layer, InputLayer):
+            if layer not in stacked and not isinstance(layer, InputLayer):
                 yield place, layer
 
     def file_layers(self) -> list[Layer]:

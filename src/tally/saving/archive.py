@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from tally.core.errors import SavingError
 from tally.core.registry import custom_object_scope, deserialize, serialize_object
 from tally.saving.files import MAX_TEXT, extract_folder, read_member, replace_file
@@ -42,6 +40,8 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
     Raises:
         SavingError: The name has another ending, or something in the model has no stored form.
     """
+    import h5py  # here, because most programs neither save nor load
+
     path = Path(filepath)
     if path.suffix != ".keras" or zipped is False:
         raise SavingError(
@@ -118,6 +118,8 @@ def load_model(
 
 
 def _read_into(model: Any, weights: Any, path: Path, *, skip_mismatch: bool = False) -> list[str]:
+    import h5py
+
     with _unharmed(path), h5py.File(weights, "r") as file:
         return read_weights(file, model, source=path, skip_mismatch=skip_mismatch)
 
@@ -153,6 +155,8 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     Raises:
         SavingError: The name has another ending.
     """
+    import h5py
+
     path = Path(filepath)
     if not path.name.endswith(".weights.h5"):
         raise SavingError(f"Weights are saved to a name that ends in .weights.h5, not '{path.name}'.")
@@ -171,6 +175,8 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
     Raises:
         SavingError: They don't fit the model; then nothing is changed.
     """
+    import h5py
+
     path = _existing(filepath)
     if zipfile.is_zipfile(path):
         with _unharmed(path), zipfile.ZipFile(path) as archive:

@@ -6,11 +6,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING, Any
 
 from tally.core.errors import SavingError
+
+if TYPE_CHECKING:
+    import h5py  # imported by what uses it: most programs neither save nor load
 
 MAX_TEXT = 256 * 2**20
 """Bytes that a configuration may have; the largest known ones take a few."""
@@ -92,12 +93,14 @@ def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
         target.write_bytes(read_member(archive, member))
 
 
-def find_group(file: h5py.File, path: str, source: Any) -> h5py.Group | None:
+def find_group(file: "h5py.File", path: str, source: Any) -> "h5py.Group | None":
     """A group by its path, followed step by step so that no link leads out of the file; None when there is none.
 
     Raises:
         SavingError: A link is on the way.
     """
+    import h5py
+
     here: Any = file
     for part in path.split("/"):
         if part not in here:
@@ -108,12 +111,14 @@ def find_group(file: h5py.File, path: str, source: Any) -> h5py.Group | None:
     return here
 
 
-def numbers_in(file: h5py.File, path: str, source: Any) -> dict[str, h5py.Dataset]:
+def numbers_in(file: "h5py.File", path: str, source: Any) -> "dict[str, h5py.Dataset]":
     """The arrays in a group, looked at but not read; none when there is no such group.
 
     Raises:
         SavingError: One is a link, lies in another file, holds no numbers, or claims far more than is stored.
     """
+    import h5py
+
     group = find_group(file, path, source)
     found = {} if group is None else {str(name): _step(group, str(name), source) for name in group}
     arrays = {name: thing for name, thing in found.items() if isinstance(thing, h5py.Dataset)}
@@ -126,6 +131,8 @@ def numbers_in(file: h5py.File, path: str, source: Any) -> dict[str, h5py.Datase
 
 def _step(group: Any, name: str, source: Any) -> Any:
     """A member of a group, unless it is a link to somewhere else."""
+    import h5py
+
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise SavingError(
             f"'{group.name.rstrip('/')}/{name}' in {source} is a link to somewhere else.",
@@ -134,7 +141,7 @@ def _step(group: Any, name: str, source: Any) -> Any:
     return group[name]
 
 
-def _distrust(dataset: h5py.Dataset) -> str | None:
+def _distrust(dataset: "h5py.Dataset") -> str | None:
     """What is wrong with an array whose values can't be plain numbers of this file."""
     if dataset.external or dataset.is_virtual:
         return "is stored in another file"

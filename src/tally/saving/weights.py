@@ -5,9 +5,8 @@ import functools
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from tally.core import tracking
@@ -16,6 +15,9 @@ from tally.core.layer import Layer
 from tally.core.registry import snake_case
 from tally.core.variable import Variable
 from tally.saving.files import numbers_in
+
+if TYPE_CHECKING:
+    import h5py
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, SimpleNamespace)
 _GENERAL = (["tally", "core"], ["tally", "models"], ["tally", "training"], ["tally", "optimizers"])
@@ -92,7 +94,7 @@ def _unique(name: str, used: dict[str, int]) -> str:
     return f"{name}_{number}" if number else name
 
 
-def write_weights(file: h5py.File, model: Layer) -> None:
+def write_weights(file: "h5py.File", model: Layer) -> None:
     """Write the variables of every layer, and those of optimizers that have any."""
     model.materialize()
     for path, thing in places(model):
@@ -104,7 +106,7 @@ def write_weights(file: h5py.File, model: Layer) -> None:
             _write(group, key, value.numpy() if isinstance(value, Variable) else np.asarray(value))
 
 
-def _write(group: h5py.Group, key: str, array: np.ndarray) -> None:
+def _write(group: "h5py.Group", key: str, array: np.ndarray) -> None:
     if array.dtype.isbuiltin == 1:
         group.create_dataset(key, data=array)
     else:  # bfloat16, float8, int4: HDF5 has no such types, so Keras stores their bytes and says what they are
@@ -112,7 +114,7 @@ def _write(group: h5py.Group, key: str, array: np.ndarray) -> None:
         group.create_dataset(key, data=raw).attrs["dtype"] = array.dtype.name
 
 
-def read_weights(file: h5py.File, model: Layer, *, source: Any, skip_mismatch: bool = False) -> list[str]:
+def read_weights(file: "h5py.File", model: Layer, *, source: Any, skip_mismatch: bool = False) -> list[str]:
     """Read every layer's variables. Everything is compared first; if something doesn't fit, nothing is changed.
 
     Args:
@@ -141,7 +143,7 @@ def read_weights(file: h5py.File, model: Layer, *, source: Any, skip_mismatch: b
         elif problem := _compare(thing, found) or _missing(file, path, thing, found, known):
             wrong.append(problem)
         else:
-            assigned += [(variable, found[str(i)]) for i, variable in enumerate(thing._own_variables())]
+            assigned += [(variable, found[str(i)]) for i, variable in enumerate(thing._file_variables())]
     if wrong and not skip_mismatch:
         more = f", and {len(wrong) - 1} more." if len(wrong) > 1 else "."
         raise SavingError(
@@ -161,9 +163,9 @@ def _keeps_to_the_layout(thing: Any) -> bool:
     return isinstance(thing, Layer) and type(thing).load_own_variables is Layer.load_own_variables
 
 
-def _compare(layer: Layer, found: dict[str, h5py.Dataset]) -> str | None:
+def _compare(layer: Layer, found: "dict[str, h5py.Dataset]") -> str | None:
     """The first variable whose shape in the file is another."""
-    variables = layer._own_variables()
+    variables = layer._file_variables()
     if len(found) != len(variables):
         return None
     for i, variable in enumerate(variables):
@@ -174,10 +176,10 @@ def _compare(layer: Layer, found: dict[str, h5py.Dataset]) -> str | None:
 
 
 def _missing(
-    file: h5py.File, path: str, layer: Layer, found: dict[str, Any], known: dict[str, Any]
+    file: "h5py.File", path: str, layer: Layer, found: dict[str, Any], known: dict[str, Any]
 ) -> str | None:
     """What to say when the file holds more or fewer variables for a layer than it has."""
-    count = len(layer._own_variables())
+    count = len(layer._file_variables())
     if len(found) == count:
         return None
     if not layer.built and found:
@@ -188,13 +190,13 @@ def _missing(
     return f"{layer.name} has {count} weights, the file has {len(found)}"
 
 
-def _groups(file: h5py.File) -> list[str]:
+def _groups(file: "h5py.File") -> list[str]:
     names: list[str] = []
     file.visit(lambda name: names.append(name.removesuffix("/vars")) if name.endswith("/vars") else None)
     return names
 
 
-def _value(dataset: h5py.Dataset) -> np.ndarray:
+def _value(dataset: "h5py.Dataset") -> np.ndarray:
     value = np.asarray(dataset)
     if value.dtype.kind != "V":
         return value

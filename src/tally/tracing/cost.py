@@ -19,6 +19,7 @@ import numpy as np
 from tally.accounting.ledger import Ledger
 from tally.accounting.work import INTERPOLATING
 from tally.core.layer import Layer
+from tally.layers.repeat import Repeat
 from tally.tracing.following import Run, follow, given_inputs
 from tally.tracing.program import Node, Program, read
 
@@ -175,7 +176,11 @@ def with_costs(root: Layer, ledger: Ledger) -> Ledger:
         return ledger
     costs = cost_by_maker(read(run.jaxpr, run.labels, root))
     places = paths_of(root, ledger)
-    found = {places[maker]: cost.multiply_adds for maker, cost in costs.items() if maker in places}
+    found = {
+        path: cost.multiply_adds // len(places[maker])
+        for maker, cost in costs.items()
+        for path in places.get(maker, ())
+    }
     owners = tuple(replace(owner, multiply_adds=found.get(owner.path, 0)) for owner in ledger.owners)
     return replace(ledger, owners=owners)
 
@@ -203,25 +208,31 @@ def follow_batch(root: Layer, *, training: bool, batch: int) -> Run | None:
     return follow(root, training=training, batch=batch, inputs=jax.tree.unflatten(structure, resized))
 
 
-def paths_of(root: Layer, ledger: Ledger) -> dict[Any, str]:
-    """The path of each layer, and of each op of a graph, in the ledger of a model: the first, if there are several."""
-    found: dict[Any, str] = {}
-    ops = {owner.name: owner.path for owner in ledger.owners if owner.module == "tally.ops"}
+def paths_of(root: Layer, ledger: Ledger) -> dict[Any, list[str]]:
+    """The paths of each layer and op: one, or one for each time that the block it stands in is repeated."""
+    found: dict[Any, list[str]] = {}
+    ops: dict[str, list[str]] = defaultdict(list)
+    for owner in ledger.owners:
+        if owner.module == "tally.ops":
+            ops[owner.name].append(owner.path)
 
-    def visit(layer: Layer, path: str) -> None:
+    def visit(layer: Layer, paths: list[str]) -> None:
         if layer in found:
             return
-        found[layer] = path
+        found[layer] = paths
         graph = getattr(layer, "_graph", None)
         for operation in graph.operations if graph is not None else ():
             if operation.name in ops:
-                found.setdefault(operation, ops[operation.name])
+                found.setdefault(operation, ops[operation.name][-len(paths) :])
         is_ours = type(layer).__module__.split(".")[0] == "tally"
         for place, child in layer._children():
             name = place.lstrip("_") if is_ours else place
-            visit(child, f"{path}/{name}" if path else name)
+            names = [name]
+            if isinstance(layer, Repeat) and child is layer.block:
+                names = [f"{name}_{number}" for number in range(layer.count)]
+            visit(child, [f"{path}/{name}" if path else name for path in paths for name in names])
 
-    visit(root, "")
+    visit(root, [""])
     return found
 
 

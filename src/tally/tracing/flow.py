@@ -6,6 +6,7 @@ gradient flows back. Sets are integers with a bit for each source, so joining tw
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -209,7 +210,12 @@ def _constant(value: Any, layer: Layer) -> Label:
 
 
 def _is_real(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.inexact)
+    return _is_inexact(aval.dtype)
+
+
+@cache
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _all_bits(count: int) -> int:

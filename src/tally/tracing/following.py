@@ -16,7 +16,9 @@ from jax.export import is_symbolic_dim
 from tally.core import masks
 from tally.core.calling import Call, in_call
 from tally.core.errors import is_users, place
+from tally.core.holding import looking_anew, unchanging
 from tally.core.layer import Layer
+from tally.core.outlines import form_of
 from tally.core.symbol import KerasTensor, leaves
 from tally.core.variable import Values, Variable, numbers, substitute
 from tally.tracing.undisturbed import undisturbed
@@ -217,7 +219,7 @@ def follow(
     given = inputs if inputs is not None else given_inputs(root)
     if given is None:
         return None
-    with undisturbed(root):
+    with unchanging(), undisturbed(root):
         return _follow(root, given, training, batch, skims)
 
 
@@ -227,8 +229,8 @@ def _follow(
     flat, structure = jax.tree.flatten(given, is_leaf=lambda leaf: leaf is None)
     at = [i for i, leaf in enumerate(flat) if isinstance(leaf, (KerasTensor, jax.ShapeDtypeStruct))]
     specs = [concrete(flat[i], batch) for i in at]
-    variables, assigned = root.variables, list[Variable]()
-    before = {id(value) for *_, value in traces(root)}
+    assigned = list[Variable]()
+    variables, before = root.variables, {id(value) for *_, value in traces(root)}
     left: list[tuple[Layer, str]] = []
     labels: dict[str, Any] = {}
     values, counts = Values(abstract=True), {"outputs": 0, "losses": 0}
@@ -249,16 +251,18 @@ def _follow(
         values.update(held)
         with substitute(values), in_call(call):
             outputs = [leaf for leaf in leaves(root._call_with_values(args, kwargs)) if leaf is not None]
-        losses = [loss for layer in root._flatten_layers() for loss in layer._held.losses]
-        late.update(variable for layer in waiting for variable in layer.variables)
+        with unchanging():
+            losses = [loss for layer in root._flatten_layers() for loss in layer._held.losses]
+            late.update(variable for layer in waiting for variable in layer.variables)
+            made = [one for one in traces(root) if id(one[2]) not in before]
         assigned.extend(v for v in variables if values[v] is not held[v])
         counts.update(outputs=len(outputs), losses=len(losses))
-        made = [one for one in traces(root) if id(one[2]) not in before]
         left.extend((layer, name) for layer, name, _ in made)
         return outputs, losses, [values[v] for v in assigned], [value for *_, value in made]
 
     weights = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
-    jaxpr = jax.make_jaxpr(run)(weights, specs)
+    with looking_anew():  # the call may hold other layers than before; `undisturbed` puts the former back
+        jaxpr = jax.make_jaxpr(run)(weights, specs)
     return Run(
         root=root,
         jaxpr=jaxpr,
@@ -308,20 +312,30 @@ class _Skimmer:
             return None
         if any(masks.get_mask(array) is not None for array in arrays):
             return None
-        options = tuple((name, repr(value)) for name, value in layer._arguments.items() if name != "name")
-        shapes = tuple((array.shape, array.dtype) for array in arrays)
-        plain = repr([leaf for leaf in leaves(kwargs) if not isinstance(leaf, jax.Array)])
-        key = (type(layer), options, layer.dtype_policy.name, shapes, plain)
-        if key not in self.known:
-            self.followed = layer
-            try:
-                self.known[key] = jax.eval_shape(lambda: layer._call_with_values(args, kwargs))
-            finally:
-                self.followed = None
-        flat = arrays[0].reshape(-1)[0]
-        return jax.tree.map(
-            lambda spec: jnp.broadcast_to(flat.astype(spec.dtype), spec.shape), self.known[key]
-        )
+        form = form_of(layer, args, kwargs)
+        specs = self.known.get(form.key) if form is not None else None
+        if specs is None:
+            specs = self._follow(layer, args, kwargs)
+        if form is not None:
+            self.known[form.key] = specs
+        return jax.tree.map(lambda spec: _fed_by(arrays[0], spec), specs)
+
+    def _follow(self, layer: Layer, args: Any, kwargs: Any) -> Any:
+        self.followed = layer
+        try:
+            return jax.eval_shape(lambda: layer._call_with_values(args, kwargs))
+        finally:
+            self.followed = None
+
+
+def _fed_by(array: Any, spec: Any) -> Any:
+    """An array of a shape and dtype that depends on another, in as few equations as may be."""
+    if (array.shape, array.dtype) == (spec.shape, spec.dtype):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        array = array.real
+    one = jax.lax.reduce_max(array, tuple(range(array.ndim)))
+    return jax.lax.broadcast(one if one.dtype == spec.dtype else one.astype(spec.dtype), spec.shape)
 
 
 def _line_inside() -> str | None:

@@ -6,7 +6,7 @@ trainable weights, a look whether all are finite, the optimizer's update.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -92,6 +92,7 @@ def rehearse_training(
     slots = list(optimizer.variables)
     forward = in_segments(run.jaxpr) if rematerialise else jaxpr_as_fun(run.jaxpr)
     outputs = [Spec(aval.shape, aval.dtype) for aval in run.jaxpr.out_avals[: run.outputs]]
+    rule_once_a_kind = _rule_once_a_kind(optimizer)
     judge, targets = _judge(losses or [None] * len(outputs), outputs)
 
     def step(values: list[Any], health: Any, inputs: list[Any], targets: list[Any]) -> Any:
@@ -107,7 +108,10 @@ def rehearse_training(
 
         gradients, (total, assigned) = jax.grad(objective, has_aux=True)(weights)
         gradients = [checkpoint_name(gradient, GRADIENT) for gradient in gradients]
-        moved, new_slots = optimizer.stateless_apply(values[len(values) - len(slots) :], gradients, weights)
+        with rule_once_a_kind():
+            moved, new_slots = optimizer.stateless_apply(
+                values[len(values) - len(slots) :], gradients, weights
+            )
         fresh = dict(zip(run.assigned, assigned, strict=True))
         new = [
             *moved,
@@ -123,6 +127,27 @@ def rehearse_training(
     variables = [*trainable, *others, *slots]
     arguments = (_specs(variables), Spec((2,), jnp.int32), run.inputs, targets)
     return Rehearsal(run, step, variables, arguments, len(variables))
+
+
+def _rule_once_a_kind(optimizer: Any) -> Callable[[], AbstractContextManager[None]]:
+    """While a block runs, let an optimizer's rule be traced once for all weights of one shape and dtype.
+
+    A rule of the user's own may look at more than it is given, so it stays as it is.
+    """
+    rule = getattr(optimizer, "rule", None)
+    if rule is None or not rule.__module__.startswith("tally.") or "rule" in vars(optimizer):
+        return nullcontext
+    jitted = jax.jit(rule)
+
+    @contextmanager
+    def exchanged() -> Iterator[None]:
+        vars(optimizer)["rule"] = jitted
+        try:
+            yield
+        finally:
+            del vars(optimizer)["rule"]
+
+    return exchanged
 
 
 def _specs(variables: Sequence[Variable]) -> list[Spec]:

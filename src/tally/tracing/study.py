@@ -1,5 +1,6 @@
 """What the search for mistakes looks at: a model, its ledger, and its runs in both phases, followed once each."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,4 +77,11 @@ class Study:
 
     def uses(self, layer: Layer) -> list[Use]:
         """The calls of a layer in a run of each phase."""
-        return [use for flow in self.flows for use in flow.run.uses if use.layer is layer]
+        return self._uses.get(layer, [])
+
+    @cached_property
+    def _uses(self) -> dict[Layer, list[Use]]:
+        found: dict[Layer, list[Use]] = defaultdict(list)
+        for use in (use for flow in self.flows for use in flow.run.uses):
+            found[use.layer].append(use)
+        return dict(found)

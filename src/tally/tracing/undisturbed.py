@@ -21,7 +21,13 @@ def undisturbed(root: Layer) -> Iterator[None]:
     """
     layers = root._flatten_layers()
     held = [(vars(thing), dict(vars(thing))) for layer in layers for thing in (layer, layer._held)]
-    contents = [(value, value.copy()) for _, before in held for value in before.values() if _fills(value)]
+    # Most lists are empty: one empty tuple serves them all, where thousands of copies would wake the garbage collector.
+    contents = [
+        (value, value.copy() if value else ())
+        for _, before in held
+        for value in before.values()
+        if _fills(value)
+    ]
     sequence, names = random._Global.numbers, dict(naming._counts)
     chance, numpy_chance = python_random.getstate(), np.random.get_state()
     random._Global.numbers = itertools.count()

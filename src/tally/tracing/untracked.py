@@ -47,10 +47,11 @@ def find_untracked(root: Layer, paths: dict[Layer, str]) -> list[Untracked]:
         Arrays drawn or made in a call (T101), plain arrays held as attributes (T102), variables no layer owns (T103),
         layers held where tracking can't see them (T104, T105, T106), and layers made anew in each call (T107).
     """
-    if all(is_ours(layer) for layer in root._flatten_layers()) and next(_loose_variables(root), None) is None:
+    if all(map(is_ours, root._flatten_layers())) and next(_loose_variables(root), None) is None:
         return []  # the library's own layers hold all they use
     try:
-        run = follow(root, batch=_BATCH, skims=_is_of_no_interest)
+        known = {layer: _is_of_no_interest(layer) for layer in root._flatten_layers()}
+        run = follow(root, batch=_BATCH, skims=lambda layer: known.get(layer) or _is_of_no_interest(layer))
         return [] if run is None else list(_Search(root, paths, run).findings())
     except Exception:  # an account of the model must not fail where the model's own code does
         return []

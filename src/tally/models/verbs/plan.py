@@ -278,24 +278,26 @@ def _work(figures: _Figures) -> _Work:
 
 
 def _layers(figures: _Figures, ledger: Ledger, work: _Work, kept: dict[Any, int]) -> Iterator[LayerPlan]:
-    makers = {path: maker for maker, path in paths_of(figures.root, ledger).items()}
+    places = paths_of(figures.root, ledger)
+    makers = {path: maker for maker, paths in places.items() for path in paths}
     run = figures.trained if figures.trains else figures.predicted
     assert run is not None
     outputs: dict[Any, int] = defaultdict(int)
     for use in run.uses:
-        outputs[use.layer] += sum(map(_nbytes, use.outputs))
+        outputs[use.layer] += sum(map(_nbytes, use.outputs))  # of a repeated block one stands for all
     counted = set(ledger.counted)
     for owner in ledger.owners:
         maker = makers.get(owner.path)
+        times = len(places.get(maker, ())) or 1
         yield LayerPlan(
             path=owner.path,
             type=owner.type,
             parameters=sum(entry.count for entry in ledger.owned_by(owner.path) if entry in counted),
             multiply_adds=multiply_adds(ledger, owner.path),
-            flops_forward=work.forward.get(maker, Cost()).flops,
-            flops_backward=work.backward.get(maker, Cost()).flops if figures.trains else None,
+            flops_forward=work.forward.get(maker, Cost()).flops // times,
+            flops_backward=work.backward.get(maker, Cost()).flops // times if figures.trains else None,
             outputs=outputs.get(maker),
-            kept=kept.get(maker, 0) if figures.trains else None,
+            kept=kept.get(maker, 0) // times if figures.trains else None,
         )
 
 
