@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-slow accuracy bench lint format clean
+.PHONY: demo test test-slow accuracy bench bench-quick lint format clean
 
 demo: .venv/demo.done  ## build, explain, train, save and load a convnet on handwritten digits
 	$(BIN)/tally demo
@@ -19,9 +19,11 @@ test-slow: .venv/test.done  ## the slow ones alone
 accuracy: .venv/test.done  ## how many planted mistakes diagnose finds, and how often it is wrong
 	$(BIN)/python -m tests.accuracy
 
-bench: .venv/test.done  ## what an account costs, and how far planned memory and work are from the compiler's own figures
-	$(BIN)/python benchmarks/account.py
-	$(BIN)/python benchmarks/plan_error.py
+bench: .venv/bench.done  ## tally beside its peers and all other measurements; writes docs/performance.md
+	$(BIN)/python -m benchmarks
+
+bench-quick: .venv/bench.done  ## a little of each measurement; keeps nothing
+	$(BIN)/python -m benchmarks --quick
 
 lint: .venv/dev.done  ## format, style, direction of imports, types
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -45,6 +47,10 @@ format: .venv/dev.done  ## bring the code into shape
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[test]"
 	touch $@ .venv/demo.done
+
+.venv/bench.done: .venv/test.done
+	$(PIP) --editable ".[bench]"
+	touch $@
 
 .venv/dev.done: .venv/test.done
 	$(PIP) --editable ".[dev]"

@@ -1,12 +1,17 @@
 """Prints what an account costs: seconds for ResNet-50 and for a decoder of a trillion parameters, and peak memory.
 
-Each model is measured in a process of its own; seconds are the least of five repeats, after import and building.
+Run it as `python -m benchmarks.account [--json FILE]`. Each model is measured in a process of its own; seconds are the
+least of five repeats, after import and building.
 """
 
+import argparse
+import json
 import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import tally
 from tally import layers
@@ -57,15 +62,22 @@ def decoder() -> tally.Model:
     return model
 
 
-def measure(name: str) -> None:
-    """Print one row of the table."""
+def measure(name: str) -> dict[str, Any]:
+    """Make one model and account for it.
+
+    Returns:
+        A record: the model, its parameters, seconds to build, to account and to write a summary, peak memory in bytes.
+    """
     began = time.perf_counter()
     model = {"resnet50": resnet50, "decoder": decoder}[name]()
     built = time.perf_counter() - began
     accounted = min(seconds(tally.account, model) for _ in range(REPEATS))
     summarised = min(seconds(model.summary, print_fn=lambda _: None) for _ in range(REPEATS))
-    total, memory = model.account().total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{name:<10}{total:>20,}{built:>9.2f}{accounted:>10.3f}{summarised:>10.3f}{memory:>9,.0f}")
+    return {
+        **{"model": name, "parameters": model.account().total, "build_seconds": built},
+        **{"account_seconds": accounted, "summary_seconds": summarised},
+        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
 
 
 def seconds(function, *args, **kwargs) -> float:
@@ -75,13 +87,34 @@ def seconds(function, *args, **kwargs) -> float:
     return time.perf_counter() - began
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(sys.argv[1])
-    else:
+def main() -> None:
+    """Print a row for each model, and keep the records if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the records")
+    parser.add_argument(
+        "--only", choices=("resnet50", "decoder"), help="print one record, measured in this process"
+    )
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only)))
+        return
+    print(
+        f"{'model':<10}{'parameters':>20}{'build s':>9}{'account s':>10}{'summary s':>10}{'peak MB':>9}",
+        flush=True,
+    )
+    records = []
+    for name in ("resnet50", "decoder"):
+        command = [sys.executable, __file__, "--only", name]
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        records.append(record := json.loads(told.splitlines()[-1]))
+        _, parameters, built, accounted, summarised, memory = record.values()
         print(
-            f"{'model':<10}{'parameters':>20}{'build s':>9}{'account s':>10}{'summary s':>10}{'peak MB':>9}",
+            f"{name:<10}{parameters:>20,}{built:>9.2f}{accounted:>10.3f}{summarised:>10.3f}{memory / 1e6:>9,.0f}",
             flush=True,
         )
-        for one in ("resnet50", "decoder"):
-            subprocess.run([sys.executable, __file__, one], check=True)
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

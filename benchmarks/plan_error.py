@@ -1,11 +1,13 @@
 """How far the planned memory and FLOPs of training steps are from the compiler's own figures, and from a run.
 
-Run it as `python benchmarks/plan_error.py [NAME ...] [--batch-size N ...]`; every step is compiled and, on the CPU
-under Linux, run. A loop's FLOPs the compiler counts once, so the recurrent models are off there by design.
+Run it as `python -m benchmarks.plan_error [NAME ...] [--batch-size N ...] [--json FILE]`; every step is compiled and,
+on the CPU under Linux, run. A loop's FLOPs the compiler counts once, so the recurrent models are off there by design.
 """
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tally
@@ -142,11 +144,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="models to compare; all unless given")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[16, 128])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the records")
     options = parser.parse_args()
     print(
         f"{'model':<13}{'batch':>6}{'planned MB':>12}{'compiler':>12}{'off':>8}{'a run':>10}{'off':>8}{'FLOPs off':>12}"
     )
-    errors, measured = [], []
+    errors, measured, records = [], [], []
     for make in (*CALIBRATED, *OTHERS):
         if options.names and make.__name__ not in options.names:
             continue
@@ -156,10 +159,23 @@ def main() -> None:
             if found.compiled is not None and found.compiled.measured:
                 measured.append(abs((found.peak or 0) / found.compiled.measured - 1))
             print(_row(make.__name__, found))
+            records.append(_record(make.__name__, found))
     for what, errors_of in (("the compiler's", errors), ("a run's", measured)):
         if errors_of:
             mean, most = sum(errors_of) / len(errors_of), max(errors_of)
             print(f"The planned peak is off {what} by {mean:.1%} on average, by {most:.1%} at most.")
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+def _record(name: str, found: Any) -> dict[str, Any]:
+    return {
+        **{"model": name, "batch_size": found.batch_size, "planned_bytes": found.peak},
+        **{"compiler_bytes": found.compiled.peak, "off_compiler": found.peak_error},
+        "run_bytes": found.compiled.measured,
+        "off_run": found.peak / found.compiled.measured - 1 if found.compiled.measured else None,
+        "flops_off": found.flops_error,
+    }
 
 
 def _row(name: str, found: Any) -> str:
