@@ -142,7 +142,9 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         name="start",
         title="Starting",
-        sentence="Imports, and the time to the first step.",
+        sentence="Imports, commands, and the time to the first step, in seconds of processor time.",
+        columns=columns("group, contestant, cpu_s: CPU s, own_cpu_s: beyond it s, after"),
+        quick=("--rounds", "1", "--only", "import", "command"),
     ),
     Section(
         name="repeat",
