@@ -144,7 +144,7 @@ def test_ctrl_c_during_steps_never_tears_one() -> None:
     timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        model.fit(X, Y, batch_size=8, epochs=10**6, verbose=0)
+        model.fit(X, Y, batch_size=8, epochs=50_000, verbose=0)
     timer.join()
     assert_usable(model)
 
