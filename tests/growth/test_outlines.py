@@ -93,7 +93,7 @@ def count_of(layer: type[layers.Layer], monkeypatch: pytest.MonkeyPatch) -> list
         {"activity_regularizer": "l2"},
         {"activation": lambda x: x[:, :2]},
     ],
-    ids=str,
+    ids=["units", "activation", "bias", "dtype", "regularizer", "function"],
 )
 def test_another_option_is_followed_anew(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = count_of(layers.Dense, monkeypatch)
