@@ -1,5 +1,6 @@
 """Twice the size takes about twice the calls: building, accounting, summarising, following, tracing."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -176,3 +177,36 @@ def test_of_equal_layers_one_is_followed(count: int, monkeypatch: pytest.MonkeyP
     model = stack(count)
     assert len(followed) == 1
     assert all(layer._held.output_shapes == [(None, 8)] for layer in model.layers)
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_garbage_collector_rests_while_an_account_is_made_and_is_then_as_it_was(
+    was_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    class Watching(Shelf):
+        def call(self, x: Any) -> Any:
+            seen.append(gc.isenabled())
+            return x * self.held[0].value
+
+    layer = Watching(1)
+    layer(jnp.ones((1, 2)))
+    seen.clear()
+    (gc.enable if was_on else gc.disable)()
+    try:
+        tally.account(layer)
+        assert gc.isenabled() == was_on
+        assert seen == [False]
+    finally:
+        gc.enable()
+
+
+def test_the_garbage_collector_is_on_again_after_an_error() -> None:
+    class Failing(layers.Layer):
+        def call(self, x: Any) -> Any:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Failing()(tally.Input((3,)))
+    assert gc.isenabled()

@@ -28,6 +28,7 @@ from tally.core.arguments import (
     to_arrays,
 )
 from tally.core.calling import Call, building, in_call, noted, once, training_phase
+from tally.core.collecting import collecting_later
 from tally.core.dtype import DTypePolicy, get_policy, is_floating
 from tally.core.errors import (
     UnbuiltError,
@@ -386,7 +387,7 @@ class Layer(Holder):
         form = form_of(self, args, kwargs)
         outputs = recall(form, KerasTensor)
         if outputs is None:
-            with self._kept_from_traces():
+            with self._kept_from_traces(), collecting_later():
                 outputs = infer(run, args, kwargs)
             self._clear_losses()
             learn(form, outputs)

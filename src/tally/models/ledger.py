@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tally.accounting.ledger import Entry, Ledger, Owner, Shape, State, Status
+from tally.core.collecting import collecting_later
 from tally.core.holding import unchanging
 from tally.core.layer import Layer
 from tally.core.registry import snake_case
@@ -60,7 +61,7 @@ class Survey(NamedTuple):
 
 def survey(layer: Layer) -> Survey:
     """Give account of a layer or a model, as `account`, and say what each line is about."""
-    with unchanging():
+    with unchanging(), collecting_later():
         makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
         walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
         walk.visit(layer, "")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tally.accounting.ledger import Ledger
+from tally.core.collecting import collecting_later
 from tally.core.layer import Layer
 from tally.models.verbs.show import show
 from tally.models.verbs.subject import ledger_of, opened
@@ -81,7 +82,8 @@ def summary_of(subject: Any, **options: Any) -> Summary:
         options["activation_dtype"] = thing.compute_dtype
         if columns is not None and "macs" in named(columns):
             ledger = _with_costs(thing, ledger)
-    return tabulate(ledger, **options)
+    with collecting_later():
+        return tabulate(ledger, **options)
 
 
 def _with_costs(root: Layer, ledger: Ledger) -> Ledger:
