@@ -26,6 +26,7 @@ from benchmarks import repeat
 from tally import layers
 
 PLOTS = Path(__file__).parent.parent / "docs" / "plots"
+COLOURS, GREY = ("#1f4e79", "#b3541e", "#4d7c3a"), "#888888"
 LINEAR = 1.1
 """An exponent up to this is called linear."""
 HELD = 100
@@ -276,7 +277,6 @@ CURVES = (
         along="layers",
         sizes=LAYERS,
         measure=lambda n: seconds(lambda: stack(n)),
-        turns=1,
     ),
     Curve(
         name="build by add",
@@ -284,7 +284,6 @@ CURVES = (
         along="layers",
         sizes=LAYERS[:-1],
         measure=lambda n: seconds(lambda: added(n)),
-        turns=1,
     ),
     Curve(
         name="build a graph",
@@ -292,9 +291,8 @@ CURVES = (
         along="layers",
         sizes=LAYERS[:-1],
         measure=lambda n: seconds(lambda: graph(n)),
-        turns=1,
     ),
-    Curve(name="summary", plot="summary", along="layers", sizes=LAYERS, measure=summary_seconds, turns=1),
+    Curve(name="summary", plot="summary", along="layers", sizes=LAYERS, measure=summary_seconds),
     Curve(
         name="trace a train step",
         plot="trace",
@@ -347,33 +345,38 @@ def draw(plot: str, curves: Sequence[tuple[Curve, Sequence[tuple[int, float]]]],
     matplotlib.rcParams.update({"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(5.6, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.2), layout="constrained")
     first = curves[0][0]
-    for (curve, points), colour in zip(curves, ("#1f4e79", "#b3541e", "#4d7c3a"), strict=False):
-        sizes, values = zip(*points, strict=True)
-        axes.loglog(sizes, values, "o-", color=colour, linewidth=1.4, markersize=3.5)
-        label = f"{curve.name}, exponent {exponent(points):.2f}"
-        axes.annotate(label, points[-1], xytext=(-4, 7), textcoords="offset points", ha="right", color=colour)
-    sizes, values = zip(*max((points for _, points in curves), key=lambda points: points[-1][1]), strict=True)
-    line = [values[-1] * 3 * size / sizes[-1] for size in sizes[-4:]]
-    axes.loglog(sizes[-4:], line, "--", color="#888888", linewidth=1)
+    for (_, points), colour in zip(curves, COLOURS, strict=False):
+        axes.loglog(*zip(*points, strict=True), "o-", color=colour, linewidth=1.4, markersize=3.5)
+    largest, most = max((points[-1] for _, points in curves), key=lambda point: point[1])
+    line = [(largest / factor, 4 * most / factor) for factor in (min(100, largest / first.sizes[1]), 1)]
+    axes.loglog(*zip(*line, strict=True), "--", color=GREY, linewidth=1)
     axes.annotate(
-        "slope 1",
-        (sizes[-4], line[0]),
-        xytext=(-4, 0),
-        textcoords="offset points",
-        ha="right",
-        color="#888888",
+        "slope 1", line[0], (-4, 0), textcoords="offset points", ha="right", va="center", color=GREY
     )
+    axes.margins(y=0.1)
+    for (curve, points), colour, height in zip(curves, COLOURS, _heights(axes, curves), strict=False):
+        label = f"{curve.name}\nexponent {exponent(points):.2f}"
+        axes.annotate(label, (1.02, height), xycoords="axes fraction", va="center", color=colour)
     axes.set_xlabel(first.along)
     axes.set_ylabel("seconds" if first.unit == "s" else first.unit)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.15)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{plot}.svg"
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
     return path
+
+
+def _heights(axes: Any, curves: Sequence[tuple[Curve, Sequence[tuple[int, float]]]]) -> list[float]:
+    """Where the names stand beside the axes: at the ends of their curves, moved up where two would overlap."""
+    low, high = map(math.log, axes.get_ylim())
+    wanted = [(math.log(points[-1][1]) - low) / (high - low) for _, points in curves]
+    heights: dict[int, float] = {}
+    for place in sorted(range(len(curves)), key=lambda place: wanted[place]):
+        heights[place] = max(wanted[place], max(heights.values(), default=-1.0) + 0.17)
+    return [heights[place] for place in range(len(curves))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -147,3 +147,27 @@ def test_no_more_are_remembered_than_is_said(monkeypatch: pytest.MonkeyPatch) ->
     for units in range(1, 9):
         layers.Dense(units)(tally.Input((4,)))
         assert len(outlines._known) <= 3
+
+
+def test_in_a_build_layers_are_followed_for_there_an_array_that_depends_on_no_input_is_a_real_one() -> None:
+    class Around(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(5)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    class Builds(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.around = Around()
+            self.size = self.around.compute_output_spec(tally.KerasTensor(shape)).shape[-1]
+
+        def call(self, x: Any) -> Any:
+            return self.around(x)
+
+    outlines.forget()
+    for _ in range(2):
+        layer = Builds()
+        assert layer(tally.Input((6,))).shape == (None, 5)
+        assert layer.around._held.output_shapes == [(None, 5)]
