@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from tally.core import process
+from tally.kernels.activation import rectify
 from tally.kernels.convolution import convolve, convolve_transposed
 from tally.kernels.normalization import normalize_batch
 from tally.kernels.pooling import pool
@@ -79,7 +80,25 @@ def _normalization(shape: tuple[int, ...]) -> Case:
     return ours, plain, (shape, shape[-1:], shape[-1:])
 
 
+def _block(filters: int, shape: tuple[int, ...]) -> Case:
+    """Two dense convolutions with what stands between: the rectifier's form decides what is computed twice."""
+
+    def slide(x: Any, kernel: Any) -> Any:
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def ours(x: Any, first: Any, second: Any, gamma: Any) -> Any:
+        return slide(rectify(normalize_batch(slide(x, first), gamma, None, axis=-1, epsilon=1e-3)[0]), second)
+
+    def plain(x: Any, first: Any, second: Any, gamma: Any) -> Any:
+        y = slide(x, first)
+        mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        return slide(jax.nn.relu((y - mean) * lax.rsqrt(variance + 1e-3) * gamma), second)
+
+    return ours, plain, (shape, (3, 3, shape[-1], filters), (3, 3, filters, filters), (filters,))
+
+
 CASES: dict[str, Case] = {
+    "convolution, BN, ReLU": _block(32, (64, 32, 32, 32)),
     "depthwise 3×3": _convolution(3, 1, 64, 64, (64, 32, 32, 64)),
     "depthwise 3×3, stride 2": _convolution(3, 2, 64, 64, (64, 32, 32, 64)),
     "pointwise": _convolution(1, 1, 1, 64, (64, 32, 32, 64)),

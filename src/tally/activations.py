@@ -11,6 +11,7 @@ from tally.core.registry import custom_object_scope, publish, resolve
 from tally.core.registry import serialize as serialize
 from tally.core.symbol import op
 from tally.core.variable import as_array
+from tally.kernels.activation import rectify
 
 
 def _activation(name: str, function: Callable[..., Any], meaning: str, *aliases: str) -> Callable[..., Any]:
@@ -37,10 +38,10 @@ def _relu(
 ) -> jax.Array:
     if negative_slope and max_value is None and not threshold:
         return jax.nn.leaky_relu(x, negative_slope)
-    above = jnp.where(x > threshold, x, 0) if threshold else jax.nn.relu(x)
+    above = jnp.where(x > threshold, x, 0) if threshold else rectify(x)
     if max_value is not None:
         above = jnp.clip(above, 0, max_value)
-    return above - negative_slope * jax.nn.relu(threshold - x) if negative_slope else above
+    return above - negative_slope * rectify(threshold - x) if negative_slope else above
 
 
 def _sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
@@ -50,7 +51,7 @@ def _sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
     counts = jnp.arange(1, x.shape[-1] + 1, dtype=x.dtype)
     support = jnp.sum(descending * counts > excess, axis=-1, keepdims=True)
     threshold = jnp.take_along_axis(excess, support - 1, axis=-1) / support
-    return jnp.moveaxis(jax.nn.relu(x - threshold), -1, axis)
+    return jnp.moveaxis(rectify(x - threshold), -1, axis)
 
 
 linear = _activation("linear", lambda x: x, "Leave `x` as it is.")

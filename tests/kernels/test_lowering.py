@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tally.kernels.activation import rectify
 from tally.kernels.convolution import convolve
 from tally.kernels.pooling import pool
 
@@ -17,6 +18,10 @@ def _depthwise(x, kernel):
 
 def _pointwise(x, kernel):
     return convolve(x, kernel, strides=(1, 1), padding="same", dilation=(1, 1)).sum()
+
+
+def _dense(x, kernel):
+    return convolve(rectify(2 * x + 1), kernel, strides=(1, 1), padding="same", dilation=(1, 1)).sum()
 
 
 def _pooled(x, kernel):
@@ -50,6 +55,13 @@ def test_a_cpu_gets_products_slices_and_matrix_products():
     pooled = _lowered(_pooled, (1,), "cpu")
     assert "select_and_scatter" not in pooled
     assert "scatter" not in pooled
+
+
+def test_what_stands_before_a_rectifier_is_not_computed_again_for_the_gradient_of_a_kernel():
+    arrays = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 5))
+    program = jax.jit(jax.value_and_grad(_dense, argnums=(0, 1))).lower(*arrays).compile().as_text()
+    (turning,) = [part for part in program.split("\n\n") if "f32[4,8,8,2]{3,2,1,0} copy(" in part]
+    assert "multiply(" not in turning
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])

@@ -11,6 +11,7 @@ from jax import lax
 from tally.core.dtype import epsilon as default_epsilon
 from tally.core.dtype import floatx, standardize_data_format
 from tally.core.errors import ArgumentError
+from tally.kernels.activation import rectify
 from tally.kernels.convolution import convolve, convolve_transposed
 from tally.kernels.pooling import pool
 from tally.ops.definition import Array, Value, float_op, op
@@ -25,7 +26,7 @@ hard_silu = hard_swish = float_op(jax.nn.hard_silu, "x", "hard_silu")
 hard_tanh = op(jax.nn.hard_tanh, "x")
 leaky_relu = float_op(jax.nn.leaky_relu, "x; negative_slope=0.2")
 log_sigmoid = float_op(jax.nn.log_sigmoid, "x")
-relu = op(jax.nn.relu, "x")
+relu = op(rectify, "x", name="relu")
 relu6 = op(jax.nn.relu6, "x")
 selu = float_op(jax.nn.selu, "x")
 sigmoid = float_op(jax.nn.sigmoid, "x")

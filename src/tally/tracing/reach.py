@@ -169,9 +169,9 @@ def _only_predicts(study: Study, flow: Flow) -> bool:
 
 
 def _stop(flow: Flow, bit: int) -> Stop | None:
-    """What stands in the way: preferably on a line of the user's own, for softmax and the like stop gradients, too."""
+    """What stands in the way: the last that does, for a rectifier, softmax and the like stop gradients beside it, too."""
     found = [stop for stop in flow.stops if stop.bits & bit]
-    return next(lines(found), found[-1] if found else None)
+    return next(lines(found[::-1]), found[-1] if found else None)
 
 
 def _no_gradient(study: Study, variables: list[Variable], stop: Stop | None) -> Finding:
