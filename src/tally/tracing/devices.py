@@ -98,10 +98,15 @@ def _pooling(lives: "Lives", place: int, node: Node) -> Iterator[Span]:
 
 
 def _convolution(lives: "Lives", place: int, node: Node) -> Iterator[Span]:
-    """The gradient of a kernel is a convolution over the batch, whose operands are copied into that order."""
-    del lives
+    """The gradient of a kernel is a convolution over the batch, whose operands are copied into that order.
+
+    The input's copy is often made as soon as the input is there, in the forward pass, and waits.
+    """
     if node.equation.params["dimension_numbers"].lhs_spec[0] != 0:
         yield Span(place, place, sum(size_of(var.aval) for var in node.equation.invars))
+        x = lives.of(node.reads)[0]
+        if x in lives.places:
+            yield Span(lives.places[x], place - 1, size_of(node.equation.invars[0].aval))
 
 
 def _loop(lives: "Lives", place: int, node: Node) -> Iterator[Span]:

@@ -169,7 +169,7 @@ def _only_predicts(study: Study, flow: Flow) -> bool:
 
 
 def _stop(flow: Flow, bit: int) -> Stop | None:
-    """What stands in the way: the last that does, for a rectifier, softmax and the like stop gradients beside it, too."""
+    """What stands in the way: the last that does, for a rectifier, softmax and the like stop some beside it, too."""
     found = [stop for stop in flow.stops if stop.bits & bit]
     return next(lines(found[::-1]), found[-1] if found else None)
 
