@@ -57,7 +57,6 @@ def spans_on_cpu(lives: "Lives") -> Iterator[Span]:
         rule = _RULES.get(node.name)
         if rule is not None:
             yield from rule(lives, place, node)
-    yield from _copies(lives)
     yield from _rows(lives)
 
 
@@ -130,18 +129,6 @@ _RULES: dict[str, Callable[["Lives", int, Node], Iterator[Span]]] = {
     "erf": _twice,
     "erfc": _twice,
 }
-
-
-def _copies(lives: "Lives") -> Iterator[Span]:
-    """The old values of a donated input are copied, where two outputs need them."""
-    readers: dict[int, int] = defaultdict(int)
-    outputs = set(lives.outputs)
-    for node in lives.nodes.values():
-        if outputs.intersection(lives.of(node.writes)):
-            for value in lives.read_by(node):
-                readers[value] += 1
-    copied = (value for value in lives.taken_over.values() if readers[value] > 1)
-    yield Span(0, lives.end, sum(map(lives.nbytes, copied)))
 
 
 def _rows(lives: "Lives") -> Iterator[Span]:

@@ -121,8 +121,7 @@ def rehearse_training(
         finite = jnp.array([jnp.isfinite(one).all() for one in gradients])
         is_good = jnp.isfinite(total) & jnp.all(finite) & (health[1] < 0)
         first_bad = jnp.where((health[1] < 0) & ~is_good, health[0], health[1])
-        kept = [jnp.where(is_good, one, old) for one, old in zip(new, values, strict=True)]
-        return kept, jnp.stack([health[0] + 1, first_bad])
+        return new, jnp.stack([health[0] + 1, first_bad])
 
     variables = [*trainable, *others, *slots]
     arguments = (_specs(variables), Spec((2,), jnp.int32), run.inputs, targets)
