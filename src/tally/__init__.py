@@ -34,7 +34,7 @@ _ROOMS = (
         "optimizers",
         "random",
     ),
-    *("regularizers", "report", "saving", "training", "tree", "utils"),
+    *("readers", "regularizers", "report", "saving", "training", "tree", "utils"),
 )
 _NAMES = {
     "Functional": "tally.models",
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         ops,
         optimizers,
         random,
+        readers,
         regularizers,
         report,
         saving,

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def tally_budget() -> Callable[..., Any]:
-    """A function that holds a model against a budget; its arguments are those of `tally.check`.
+    """A function that holds a model, or the file of one, against a budget; its arguments are those of `tally.check`.
 
     Example of a test: `def test_size(tally_budget): tally_budget(make_model(), max_params="5M")`
     """

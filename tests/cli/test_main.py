@@ -120,7 +120,7 @@ def test_summary_can_show_what_learns(capsys):
         (
             "missing:model",
             "There is no file and no module 'missing'.\n"
-            "  do: give a .keras file, a ledger as .json, module:name, or script.py:name",
+            "  do: give a file or folder that holds a model, a ledger as .json, module:name, or script.py:name",
         ),
     ],
 )

@@ -58,6 +58,7 @@ class Entry:
         frozen_at: The line that switched it off.
         shared_with: The path of the entry that already counts these scalars.
         note: What is wrong with it and what to do, for an untracked entry that is no array made in a call.
+        stored: The bytes it takes where they are not those of its elements: packed, in blocks that have a scale.
 
     Raises:
         ValueError: `axes` doesn't name each dimension once, or `state` is not a state.
@@ -80,6 +81,7 @@ class Entry:
     frozen_at: str | None = None
     shared_with: str | None = None
     note: str | None = None
+    stored: int | None = None
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and refuse what can't be an entry."""
@@ -108,6 +110,8 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """The bytes its counted scalars take, packed where an element is smaller than a byte."""
+        if self.stored is not None:
+            return self.stored if self.shared_with is None else 0
         return -(-self.count * bits(self.dtype) // 8)
 
 

@@ -83,10 +83,11 @@ def _each_filter(sizes: dict[str, int], groups: int) -> str:
 
 
 def _matrix(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:
-    kernel = next((entry for entry in entries if entry.axes == ("features", "units")), None)
+    kernel = next((entry for entry in entries if sorted(entry.axes) == ["features", "units"]), None)
     if kernel is None or any(entry.name == "recurrent_kernel" for entry in entries):
         return
-    features, units = kernel.shape
+    sizes = dict(zip(kernel.axes, kernel.shape, strict=True))  # PyTorch puts the units first
+    features, units = sizes["features"], sizes["units"]
     bias = ", and one bias" if any(entry.name == "bias" for entry in entries) else ""
     yield Remark(
         kind="weights",
@@ -161,7 +162,7 @@ def _adapted(_: Owner, entries: Entries, __: Ledger) -> Iterator[Remark]:
 
 def _normalisation(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     """What is learned of a normalisation; the statistics of BatchNormalization speak for themselves as state."""
-    if not owner.builtin or not owner.type.endswith("Normalization"):
+    if not owner.builtin or not owner.type.endswith(("Normalization", "Norm")):
         return
     roles = [(entry, ROLES[entry.name]) for entry in entries if entry.name in ROLES]
     if owner.type == "Normalization" and entries:

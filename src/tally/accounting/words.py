@@ -71,7 +71,9 @@ _INSIDE = {
 ROLES = {
     "gamma": "scales",
     "scale": "scales",
+    "weight": "scales",
     "beta": "shifts",
+    "bias": "shifts",
 }
 """What the weights of a normalisation do to what was normalised."""
 

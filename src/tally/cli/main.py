@@ -98,7 +98,7 @@ def _is_of_account(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return module.startswith(("tally.accounting", "tally.report"))
+    return module.startswith(("tally.accounting", "tally.formats", "tally.readers", "tally.report"))
 
 
 def _tell(error: BaseException) -> str:

@@ -1,9 +1,13 @@
 """The command `tally plan`."""
 
 import argparse
+from collections.abc import Iterator
 
+from tally.accounting.ledger import Ledger
+from tally.accounting.plan import Plan, plan_ledger
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
 from tally.cli.target import FORMS, load
+from tally.core.errors import ArgumentError
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     thing = load(options.target)
+    if isinstance(thing, Ledger) and not any(map(vars(options).get, _ENGINE)):
+        return _print(_plan_account(thing, options.batch_size, not options.prediction), options.json)
     from tally.models.verbs.plan import plan
 
     found = plan(
@@ -53,3 +59,41 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(found.to_json(indent=2))
     return DOES_NOT_HOLD if found.fits is False else HOLDS
+
+
+_ENGINE = ("policy", "optimizer", "memory", "device", "compare")
+"""What only the engine can answer; without them an account is planned without waiting for JAX."""
+
+
+def _plan_account(ledger: Ledger, batch_size: int, training: bool) -> Plan:
+    """Plan from an account, training with Adam as `tally.plan` does unless another optimizer is asked for."""
+    if batch_size < 1:
+        raise ArgumentError(f"A batch can't have {batch_size} examples.", do="give a whole number from 1 up")
+    slots = [*_adam(ledger)] if training else []
+    return plan_ledger(
+        ledger,
+        batch_size=batch_size,
+        training=training and bool(slots),
+        slots=slots,
+        optimizer="Adam" if slots else None,
+    )
+
+
+def _adam(ledger: Ledger) -> Iterator[tuple[int, str]]:
+    """What Adam remembers: its step and its rate, and two averages for each weight."""
+    trained = [entry for entry in ledger.counted if entry.state == "trainable" and entry.shared_with is None]
+    if trained:
+        yield from ((1, "int32"), (1, "float32"))
+    for entry in trained:
+        yield from ((entry.size, entry.dtype), (entry.size, entry.dtype))
+
+
+def _print(found: Plan, as_json: bool) -> int:
+    if as_json:
+        print(found.to_json(indent=2))
+    else:
+        from tally.report.plan import draw
+        from tally.report.terminal import write
+
+        write(draw(found))
+    return HOLDS

@@ -12,8 +12,10 @@ from typing import Any
 
 from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, nearest
+from tally.readers import is_model_file
+from tally.readers import read as read_account
 
-FORMS = "a .keras file, a ledger as .json, module:name, or script.py:name"
+FORMS = "a file or folder that holds a model, a ledger as .json, module:name, or script.py:name"
 
 
 def read(target: str) -> Ledger:
@@ -32,23 +34,28 @@ def load(target: str) -> Any:
     What a script prints while it runs goes to standard error, so that the command's own output can be piped.
 
     Args:
-        target: A `.keras` file or a ledger as `.json`; or `module:name` or `script.py:name` of a model, a layer, a
-            ledger, or a function without arguments that returns one.
+        target: A `.keras` file, a ledger as `.json`, or a file or folder of which `tally.readers` reads the account;
+            or `module:name` or `script.py:name` of a model, a layer, a ledger, or a function without arguments that
+            returns one.
 
     Raises:
         ArgumentError: The target has another form, or names something else.
+        BadFileError: The file is broken, or of no kind that is known.
     """
     with redirect_stdout(sys.stderr):
         return _load_file(target) if _is_file(target) else _load_name(target)
 
 
 def _is_file(target: str) -> bool:
-    return target.endswith((".keras", ".json")) or (Path(target).is_file() and not target.endswith(".py"))
+    path = Path(target)
+    if path.is_dir():  # a package, unless it holds the weights of a model
+        return is_model_file(path) or not (path / "__init__.py").is_file()
+    return target.endswith((".keras", ".json")) or (path.is_file() and not target.endswith(".py"))
 
 
 def _load_file(target: str) -> Any:
-    if target.endswith(".json") and Path(target).is_file():
-        return Ledger.from_json(Path(target).read_text(encoding="utf-8"))  # without waiting for JAX
+    if not target.endswith(".keras") and Path(target).exists():
+        return read_account(target)  # without waiting for JAX
     from tally.models.verbs.subject import opened
 
     return opened(target)

@@ -97,6 +97,9 @@ def notes(ledger: Ledger) -> Iterator[Note]:
             "none yet. Call the model on data, or give it an Input or a shape to build for.",
             "warning",
         )
+    for owner in ledger.owners:
+        if not owner.path:
+            yield from (Note(note) for note in owner.notes)
     for line, switches in _frozen_lines(ledger).items():
         who = listed([repr(path) if path else "the model" for path in switches], 3)
         yield Note(f"{who[0].upper()}{who[1:]} {'was' if len(switches) == 1 else 'were'} frozen at {line}.")

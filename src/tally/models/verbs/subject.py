@@ -1,23 +1,28 @@
 """What a verb can be asked about: a model or layer, a ledger, or a file that holds a model."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tally.accounting.ledger import Ledger
-from tally.core.errors import ArgumentError
+from tally.core.errors import ArgumentError, TallyError
 from tally.core.layer import Layer
+from tally.formats.errors import BadFileError
 from tally.models.ledger import account
+from tally.readers import read
 
 
 def opened(subject: Any) -> Any:
     """The model, layer or ledger that a subject is or, as the path of a file, names.
 
     Args:
-        subject: A model or layer, a `Ledger`, or the path of a `.keras` file or of a ledger written as `.json`.
+        subject: A model or layer, a `Ledger`, or the path of a file: `.keras`, a ledger written as `.json`, or one of
+            the kinds of `tally.readers`, of which the account is read.
 
     Raises:
         ArgumentError: It is none of these.
+        BadFileError: The file is broken, or of no kind that is known.
     """
     if isinstance(subject, str | os.PathLike):
         return _read(Path(subject))
@@ -25,7 +30,7 @@ def opened(subject: Any) -> Any:
         return subject
     raise ArgumentError(
         f"There is no account of a {type(subject).__name__}.",
-        do="give a model, a layer, a Ledger, or the path of a .keras file or of a ledger as .json",
+        do="give a model, a layer, a Ledger, or the path of a file that holds a model or a ledger",
     )
 
 
@@ -38,8 +43,18 @@ def ledger_of(subject: Any) -> Ledger:
 def _read(path: Path) -> Any:
     if not path.exists():
         raise ArgumentError(f"There is no file at {path}.", do="check the path, seen from this folder")
-    if path.suffix == ".json":
-        return Ledger.from_json(path.read_text(encoding="utf-8"))
+    if path.suffix == ".keras" and path.is_file():
+        return _load(path)
+    return read(path)
+
+
+def _load(path: Path) -> Any:
+    """The model in a `.keras` file, or, where a layer in it can't be made here, the account that the file gives."""
     from tally.saving import load_model
 
-    return load_model(path, compile=False)  # losses and metrics don't enter the account
+    try:
+        return load_model(path, compile=False)  # losses and metrics don't enter the account
+    except TallyError:
+        with suppress(BadFileError):
+            return read(path)
+        raise

@@ -1,0 +1,91 @@
+"""What a file says of its layers: operators with arrays of made-up names, and layers that hold none."""
+
+from tally.formats.tensor import Contents, Node, Tensor
+from tally.readers import account
+
+SIDES = ("kernel height", "kernel width")
+
+
+def tensor(name: str, *shape: int, axes: tuple[str, ...] = ()) -> Tensor:
+    return Tensor(name=name, shape=shape, dtype="float32", stored=0, axes=axes)
+
+
+def of(nodes: tuple[Node, ...], *tensors: Tensor, layout: str = ""):
+    contents = Contents(format="test", tensors=tensors, nodes=nodes)
+    return account(contents, layout=layout, name="m")
+
+
+def test_arrays_without_a_name_stand_where_their_operator_does():
+    ledger = of(
+        (
+            Node(
+                name="/conv1/Conv",
+                type="Conv",
+                tensors=("onnx::Conv_1", "onnx::Conv_2"),
+                options={"group": 2},
+            ),
+            Node(name="/Relu", type="Relu", inputs=("/conv1/Conv",)),
+            Node(name="/fc/MatMul", type="MatMul", tensors=("onnx::MatMul_3",), inputs=("/Relu",)),
+            Node(name="/fc/Add", type="Add", tensors=("fc.bias",), inputs=("/fc/MatMul",)),
+        ),
+        tensor("fc.bias", 5, axes=("units",)),
+        tensor("onnx::Conv_1", 8, 2, 3, 3, axes=("filters", "input channels per group", *SIDES)),
+        tensor("onnx::Conv_2", 8, axes=("filters",)),
+        tensor("onnx::MatMul_3", 8, 5, axes=("features", "units")),
+    )
+    conv, fc = ledger.children()
+    assert (conv.path, conv.type, conv.option("groups"), conv.option("kernel_size")) == (
+        "conv1",
+        "Conv2D",
+        2,
+        (3, 3),
+    )
+    assert (fc.path, fc.type, fc.inputs) == ("fc", "Dense", ("conv1",))
+    assert [entry.path for entry in ledger.entries] == ["conv1/weight", "conv1/bias", "fc/weight", "fc/bias"]
+
+
+def test_two_operators_of_one_place_are_two_layers():
+    nodes = tuple(Node(name=f"/a/MatMul_{n}", type="MatMul", tensors=(f"onnx::MatMul_{n}",)) for n in (1, 2))
+    ledger = of(nodes, *(tensor(f"onnx::MatMul_{n}", 2, n) for n in (1, 2)))
+    assert [owner.path for owner in ledger.children()] == ["a", "a/MatMul_2"] or ledger.total == 6
+    assert ledger.total == 6
+
+
+def test_an_array_that_two_operators_take_counts_once():
+    nodes = tuple(Node(name=f"/{name}/Gemm", type="Gemm", tensors=("shared.weight",)) for name in "ab")
+    assert of(nodes, tensor("shared.weight", 3, 4, axes=("units", "features"))).total == 12
+
+
+def test_shapes_are_said_of_all_layers_or_of_none():
+    known = Node(name="/a/Gemm", type="Gemm", tensors=("a.weight",), output_shapes=((2, 5),))
+    unknown = Node(name="/b/Gemm", type="Gemm", tensors=("b.weight",))
+    arrays = tensor("a.weight", 5, 4), tensor("b.weight", 5, 5)
+    assert of((known,), *arrays).owner("a").output_shapes == ((2, 5),)
+    assert of((known, unknown), *arrays).owner("a").output_shapes == ()
+
+
+def test_layers_of_keras_keep_what_the_file_says():
+    ledger = of(
+        (
+            Node(name="image", type="InputLayer", output_shapes=((None, 8),)),
+            Node(
+                name="dense",
+                type="Dense",
+                tensors=("layers/dense/vars/0", "dense/bias"),
+                options={"units": 3, "activation": "relu", "list": [1, 2], "object": object()},
+                inputs=("image",),
+                output_shapes=((None, 3),),
+            ),
+            Node(name="mine", type="Mine", tensors=("mine/w",), inputs=("dense",)),
+        ),
+        tensor("layers/dense/vars/0", 8, 3, axes=("features", "units")),
+        tensor("dense/bias", 3, axes=("units",)),
+        tensor("mine/w", 2),
+        layout="keras",
+    )
+    image, dense, mine = ledger.children()
+    assert (image.status, dense.status) == ("no weights", "built")
+    assert dict(dense.options) == {"units": 3, "activation": "relu", "list": (1, 2)}
+    assert (dense.inputs, dense.output_shapes) == (("image",), ((None, 3),))
+    assert (mine.type, mine.builtin) == ("Mine", False)
+    assert {entry.path for entry in ledger.owned_by("dense")} == {"dense/0", "dense/bias"}
