@@ -76,12 +76,14 @@ def run(name: str, arguments: tuple[str, ...], folder: Path | None) -> bool:
         made = Path(temporary) / "results.json"
         command = ["-m", f"benchmarks.{name}", *arguments]
         keeping = [] if folder is None else ["--json", str(made)]
-        code = subprocess.run([sys.executable, *command, *keeping], cwd=report.ROOT, check=False).returncode
-        if folder is not None and made.exists():
-            kept = keep(json.loads(made.read_text()), facts, " ".join(["python", *command]))
-            folder.mkdir(exist_ok=True)
-            (folder / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
-    return code == 0
+        try:
+            done = subprocess.run([sys.executable, *command, *keeping], cwd=report.ROOT, check=False)
+        finally:
+            if folder is not None and made.exists():
+                kept = keep(json.loads(made.read_text()), facts, " ".join(["python", *command]))
+                folder.mkdir(exist_ok=True)
+                (folder / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return done.returncode == 0
 
 
 def keep(results: Any, facts: dict[str, Any], command: str) -> dict[str, Any]:

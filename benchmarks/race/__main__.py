@@ -39,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
         for mode in options.mode:
             print(f"\n{name}, {mode}: {workload.steps} steps of {workload.batch}, {rounds} rounds")
             print(*printing.table([one for one in found if one["mode"] == mode]), sep="\n", flush=True)
+        if options.json:  # after each workload, so that an interrupted race keeps what it has
+            kept = {"machine": facts, "rounds": rounds, "problems": problems, "records": records}
+            options.json.write_text(json.dumps(kept, indent=1) + "\n")
     for problem in problems:
         print(f"WRONG: {problem}", file=sys.stderr)
-    if options.json:
-        kept = {"machine": facts, "rounds": rounds, "problems": problems, "records": records}
-        options.json.write_text(json.dumps(kept, indent=1) + "\n")
     return 1 if problems else 0
 
 

@@ -73,31 +73,11 @@ def _head(place: _Place, atom: Any) -> Head | None:
         return "tanh"
     if name == "div" and _is_softmax(place, equation):
         return "softmax"
-    if name == "max" and any(_is_zero(place, one) for one in equation.invars):
-        return "relu"
-    if name == "select_n" and _chooses_by_sign(place, equation):
+    if name == "max" and any(hasattr(one, "val") and not np.any(one.val) for one in equation.invars):
         return "relu"
     if name in ("dot_general", "conv_general_dilated") or (name == "add" and _adds_bias(place, equation)):
         return "linear"
     return None
-
-
-def _chooses_by_sign(place: _Place, equation: Any) -> bool:
-    """Whether a choice is between a value and zero, and the value's sign decides."""
-    decision = place.makers.get(equation.invars[0])
-    if decision is None or decision.primitive.name not in ("le", "lt", "ge", "gt"):
-        return False
-    value, bound = decision.invars
-    cases = equation.invars[1:]
-    return _is_zero(place, bound) and value in cases and any(_is_zero(place, case) for case in cases)
-
-
-def _is_zero(place: _Place, atom: Any) -> bool:
-    """Whether a value is zero everywhere, or was spread out from a zero."""
-    if hasattr(atom, "val"):
-        return not np.any(atom.val)
-    maker = place.makers.get(atom)
-    return maker is not None and maker.primitive.name in _BROADCASTS and _is_zero(place, maker.invars[0])
 
 
 def _is_softmax(place: _Place, equation: Any) -> bool:
