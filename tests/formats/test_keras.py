@@ -235,6 +235,23 @@ def test_keras_2s_configuration_is_read(tmp_path: Path) -> None:
     assert nodes["input_1"].output_shapes == ((None, 4),)
 
 
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_weights_count_as_those_they_stand_for(mode: str, tmp_path: Path) -> None:
+    dense, turned = layers.Dense(6, name="d"), layers.EinsumDense("ab,bc->ac", (5,), bias_axes="c", name="e")
+    model = keras.Sequential([keras.Input((7,)), dense, turned])
+    expected = {weight.path.partition("/")[2]: tuple(weight.shape) for weight in model.weights}
+    model.quantize(mode)
+    found = read(write(model, tmp_path / "m.keras"))
+    assert {t.name: t.shape for t in counted(found)} == expected
+    kernels = {t.dtype for t in found.tensors if t.name.endswith("/kernel")}
+    assert kernels == {"float32" if mode == "float8" else mode}
+    beside = {t.name.partition("/")[2] for t in found.tensors if t.role == "fixed"}
+    theirs = {weight.path.rpartition("/")[2] for weight in model.weights} - {"kernel", "bias"}
+    assert beside == theirs
+    assert sum(t.stored for t in found.tensors) == sum(w.value.nbytes for w in model.weights)
+
+
 def test_a_packed_archive_is_read_the_same(tmp_path: Path) -> None:
     path = write(stack(), tmp_path / "m.keras")
     plain = read(path)

@@ -1,11 +1,14 @@
 """Each published class of attack on who loads a Keras model, tried on who reads its account: nothing of it happens."""
 
 import base64
+import copy
 import io
 import json
 import os
+import random
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 
+from formats.harm import survives
 from tally.formats import keras as files
 from tally.formats.errors import BadFileError
 from tally.formats.tensor import Contents
@@ -229,3 +233,51 @@ def test_a_configuration_that_is_nested_without_end_is_refused(tmp_path: Path) -
     (tmp_path / "m.json").write_text(text)
     with pytest.raises(BadFileError, match="nests"):
         files.read(tmp_path / "m.json")
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    2**70,
+    1e308,
+    "",
+    [],
+    {},
+    "x" * 300,
+    [[]],
+    [None],
+    [[["a"]]],
+    {"layers": []},
+    [1, 2, 3],
+]
+ODD += [
+    {"class_name": 5, "config": []},
+    {"class_name": "Dense", "config": {}},
+    "Sequential",
+    {"shapes_dict": {"a": [1]}},
+]
+ODD += [
+    {"class_name": "__keras_tensor__", "config": {"shape": [1, None, "a"], "keras_history": [["a"], {}, 0]}}
+]
+
+
+def test_configurations_with_anything_anywhere_give_one_error_or_an_account(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    given = keras.Input((6,))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(2))(keras.layers.Embedding(9, 4)(given))
+    text = keras.Model(given, keras.layers.Dense(1)(keras.layers.Dropout(0.1)(x) + 1)).to_json()
+    for _ in range(300):
+        said = json.loads(text)
+        for _ in range(chance.randint(1, 4)):
+            holder, key = chance.choice(list(places(said)))
+            holder[key] = copy.deepcopy(chance.choice(ODD))
+        survives(files.read, json.dumps(said).encode(), tmp_path, "m.json")
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a document where something stands."""
+    for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from places(inner)

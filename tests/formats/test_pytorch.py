@@ -293,6 +293,60 @@ def test_the_oldest_form_is_refused_with_what_to_do(tmp_path: Path) -> None:
         pytorch.read(tmp_path / "m.pt")
 
 
+class Made:
+    """Pickles as a call."""
+
+    def __init__(self, function: Any, *given: Any) -> None:
+        self.function, self.given = function, given
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.given
+
+
+def test_every_function_that_makes_a_tensor_is_known(tmp_path: Path) -> None:
+    utils, vector = torch._utils, Vector("0", 6)
+    none = collections.OrderedDict[str, Any]()
+    made = {
+        "device": Made(
+            utils._rebuild_device_tensor_from_numpy, np.ones((2, 3), "f4"), torch.bfloat16, "xla:0", True
+        ),
+        "other": Made(utils._rebuild_device_tensor_from_cpu_tensor, vector, torch.float16, "xla:0", True),
+        "old": Made(utils._rebuild_tensor, Storage("0", 6), 0, (2, 3), (3, 1)),
+        "parameter": Made(utils._rebuild_parameter_with_state, vector, True, none, {"a": 1}),
+        "class": Made(
+            torch._tensor._rebuild_from_type_v2, utils._rebuild_parameter, Planned, (vector, True, none), {}
+        ),
+        "wrapper": Made(
+            *(
+                utils._rebuild_wrapper_subclass,
+                Planned,
+                torch.int8,
+                torch.Size([2, 3]),
+                (3, 1),
+                0,
+                None,
+                "cpu",
+                False,
+            )
+        ),
+    }
+    path = tmp_path / "m.bin"
+    write_with_holes(path, {"0": 6}, made)
+    found = {t.name: (t.shape, t.dtype, t.alias_of) for t in pytorch.read(path).tensors}
+    assert found == {
+        "device": ((2, 3), "bfloat16", None),
+        "other": ((6,), "float32", None),
+        "old": ((2, 3), "float32", "other"),
+        "parameter": ((6,), "float32", "other"),
+        "class": ((6,), "float32", "other"),
+        "wrapper": ((2, 3), "int8", None),
+    }
+
+
+class Planned:
+    """A class that a tensor is said to be of."""
+
+
 class Storage:
     """So many numbers, of which none exists."""
 
@@ -317,12 +371,12 @@ class Pickler(pickle.Pickler):
         )
 
 
-def write_with_holes(path: Path, counts: dict[str, int]) -> None:
+def write_with_holes(path: Path, counts: dict[str, int], value: Any = None) -> None:
     """Write the older form with storages that are holes: they take no room on the disk."""
     with path.open("wb") as file:
         for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
             pickle.dump(part, file, 2)
-        Pickler(file, 2).dump({key: Vector(key, count) for key, count in counts.items()})
+        Pickler(file, 2).dump(value or {key: Vector(key, count) for key, count in counts.items()})
         pickle.dump(list(counts), file, 2)
         for count in counts.values():
             file.write(struct.pack("<q", count))

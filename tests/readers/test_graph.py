@@ -1,7 +1,13 @@
 """What a file says of its layers: operators with arrays of made-up names, and layers that hold none."""
 
+from pathlib import Path
+
+import pytest
+
 from tally.formats.tensor import Contents, Node, Tensor
-from tally.readers import account
+from tally.readers import account, read
+
+DATA = Path(__file__).parent.parent / "formats" / "data"
 
 SIDES = ("kernel height", "kernel width")
 
@@ -89,3 +95,14 @@ def test_layers_of_keras_keep_what_the_file_says():
     assert (dense.inputs, dense.output_shapes) == (("image",), ((None, 3),))
     assert (mine.type, mine.builtin) == ("Mine", False)
     assert {entry.path for entry in ledger.owned_by("dense")} == {"dense/0", "dense/bias"}
+
+
+@pytest.mark.parametrize("name", ["float", "half", "int8"])
+def test_the_arrays_of_an_exported_network_stand_in_its_layers(name: str) -> None:
+    ledger = read(DATA / f"{name}.tflite")
+    counts = dict.fromkeys((owner.path for owner in ledger.owners if owner.path), 0)
+    for entry in ledger.entries:
+        counts[entry.owner] += entry.count
+    assert counts == {"tiny_1/stem_1": 76, "tiny_1/deep_1": 40, "tiny_1/head_1": 51}
+    assert [ledger.owner(path).type for path in counts] == ["Conv2D", "Conv2D", "Dense"]
+    assert {e.name for e in ledger.entries} == {"weight", "bias"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tally.accounting.explain import explain
 from tally.accounting.ledger import Ledger
-from tally.formats.tensor import Contents, Role, Tensor
+from tally.formats.tensor import Contents, Node, Role, Tensor
 from tally.readers import account
 
 
@@ -299,3 +299,33 @@ def test_a_name_of_a_thousand_parts_is_kept_shallow():
 def test_training_and_layers_may_use_one_name():
     ledger = of(tensor("a.w", 2), tensor("a/w", 3, role="optimizer"))
     assert [(entry.path, entry.owner) for entry in ledger.entries] == [("a/w", "a"), ("optimizer/a/w", "")]
+
+
+def test_what_the_file_says_is_switched_off_is_frozen_by_the_outermost_layer_that_is() -> None:
+    def kernel(name: str) -> Tensor:
+        return Tensor(name=name, shape=(3, 2), dtype="float32", stored=24)
+
+    nodes = (
+        Node(name="", type="Sequential"),
+        Node(name="base", type="Sequential", options={"trainable": False}),
+        Node(name="base/first", type="Dense", tensors=("base/first/kernel",), options={"trainable": False}),
+        Node(
+            name="head", type="Dense", tensors=("head/kernel", "head/bias"), options={"frozen": ("kernel",)}
+        ),
+    )
+    bias = Tensor(name="head/bias", shape=(2,), dtype="float32", stored=8)
+    arrays = (kernel("base/first/kernel"), kernel("head/kernel"), bias)
+    ledger = account(Contents(format="Keras", tensors=arrays, nodes=nodes), layout="keras", name="m")
+    found = {entry.path: (entry.state, entry.frozen_by) for entry in ledger.entries}
+    assert found == {
+        "base/first/kernel": ("frozen", "base"),
+        "head/kernel": ("frozen", "head"),
+        "head/bias": ("trainable", None),
+    }
+    assert "trainable" not in dict(ledger.owner("base/first").options)
+
+
+def test_what_is_only_planned_takes_the_bytes_of_its_elements() -> None:
+    planned = Tensor(name="dense/kernel", shape=(3, 2), dtype="float16", stored=0)
+    ledger = account(Contents(format="Keras JSON", tensors=(planned,)), layout="keras", name="m")
+    assert ledger.nbytes == 12

@@ -16,7 +16,7 @@ from tally.formats.hdf5 import Stored, Tree, as_tensor, read_tree
 from tally.formats.hdf5_blocks import SIGNATURE
 from tally.formats.json_text import parse_json
 from tally.formats.keras_config import Architecture, Described, describe, is_configuration
-from tally.formats.keras_layers import CLASSES, Weight, told_by_shapes, weights_of
+from tally.formats.keras_layers import CLASSES, Weight, beside, told_by_shapes, weights_of
 from tally.formats.limits import LIMITS, Limits
 from tally.formats.naming import checked
 from tally.formats.tensor import Contents, Node, Role, Tensor
@@ -243,10 +243,10 @@ class _Account:
             self.enter(_join(layer.path, weight.name), array, weight.role, weight.axes)
             for weight, array in zip(self.named(layer, arrays), arrays, strict=True)
         ]
-        if (
-            layer.type == "SpectralNormalization" and made
-        ):  # it keeps the kernel of the layer inside once more
-            inner = _join(layer.path, "layer/kernel")
+        if layer.mode == "int4" and len(made) > 1:
+            self.unpack(len(self.tensors) - len(made), layer)
+        if layer.type == "SpectralNormalization" and made:
+            inner = _join(layer.path, "layer/kernel")  # it keeps the kernel of the layer inside once more
             self.tensors[-len(made)] = replace(self.tensors[-len(made)], alias_of=inner)
         if not layer.type:
             return
@@ -265,6 +265,18 @@ class _Account:
             )
         )
 
+    def unpack(self, first: int, layer: Described) -> None:
+        """Give an array that holds two weights in a byte the shape of the weights it stands for."""
+        packed = self.tensors[first]
+        known = weights_of(layer.type, layer.options, layer.input_shapes[0] if layer.input_shapes else None)
+        planned = known[0].shape if known else None
+        scale = next((one for one in self.tensors[first:] if one.name.endswith("_scale")), None)
+        shape = planned or (scale and (*packed.shape[:-1], scale.shape[-1] if scale.shape else 0))
+        if packed.dtype == "int8" and shape and packed.shape == (*shape[:-1], -(-shape[-1] // 2)):
+            note = "Two weights lie in each byte."
+            notes = (*packed.notes, note)
+            self.tensors[first] = replace(packed, shape=shape, dtype="int4", notes=notes, span=None)
+
     def named(self, layer: Described, arrays: Sequence[Stored]) -> list[Weight]:
         """What the arrays of a layer are, by its class, or else by their shapes."""
         given = layer.input_shapes[0] if layer.input_shapes else None
@@ -273,8 +285,9 @@ class _Account:
             known = tuple(one for one in known if one.name != "bias")
         shapes = [array.shape for array in arrays]
         if known and len(known) <= len(arrays):
-            more = [Weight(str(number)) for number in range(len(known), len(arrays))]
-            return [*known, *more]
+            numbers = [Weight(str(number)) for number in range(len(known), len(arrays))]
+            more = beside(layer.mode, known[0].name)
+            return [*known, *more, *numbers[len(more) :]][: len(arrays)]
         names = told_by_shapes(shapes)
         if arrays and len(names) == len(arrays):
             self.guessed += 1

@@ -38,6 +38,7 @@ class Described:
         inputs: The paths of the layers that feed it.
         input_shapes: The shape of each input.
         output_shapes: The same of each output.
+        mode: How its weights are quantised: `"int8"`, `"int4"`, `"float8"`, or `""`.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Described:
     inputs: tuple[str, ...] = ()
     input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
+    mode: str = ""
 
 
 @dataclass(slots=True)
@@ -131,6 +133,7 @@ class _Model:
             inputs=inputs,
             input_shapes=given,
             output_shapes=made,
+            mode=_mode(config),
         )
         listed = _list(config.get("layers")) if "layers" in config else None
         if listed is None and kind in _MODELS and isinstance(said.get("config"), list):
@@ -292,6 +295,13 @@ def _kind(said: Mapping[str, Any]) -> str:
     """The class of a layer; `Custom>Mine` is registered under another name than its own."""
     kind = str(said.get("class_name"))[:_LONGEST].rpartition(">")[2]
     return _EXPORTED.get(kind, kind)
+
+
+def _mode(config: Mapping[str, Any]) -> str:
+    """How the weights of a layer are quantised, by its policy on types."""
+    policy = _mapping(config.get("dtype")) or {}
+    mode = (_mapping(policy.get("config")) or {}).get("mode")
+    return mode.partition("/")[0] if isinstance(mode, str) else ""
 
 
 def _class_of(said: Mapping[str, Any]) -> str:

@@ -120,7 +120,7 @@ def _dense(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequen
 
 
 def _einsum(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
-    return [Weight("kernel"), *([Weight("bias")] if options.get("bias_axes", "?") else [])]
+    return [Weight("kernel"), *([Weight("bias")] if options.get("bias_axes") or not options else [])]
 
 
 def _table(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
@@ -284,6 +284,29 @@ def output_of(kind: str, options: Mapping[str, Any], given: Shape) -> Shape | No
     if kind == "Flatten" and None not in given[1:]:
         return (given[0], math.prod(size for size in given[1:] if size is not None))
     return None
+
+
+_BESIDE = {
+    "int8": ("{}_scale",),
+    "int4": ("{}_scale", "{}_zero", "g_idx"),
+    "float8": tuple(
+        f"{what}_{kept}" for what in ("inputs", "{}", "outputs_grad") for kept in ("scale", "amax_history")
+    ),
+}
+
+
+def beside(mode: str, name: str) -> tuple[Weight, ...]:
+    """Return what a quantised layer keeps beside its weights: scales, zero points, what was seen of the inputs.
+
+    Args:
+        mode: How it is quantised.
+        name: What is quantised: the kernel, or the embeddings.
+
+    Example:
+        >>> [one.name for one in beside("int4", "kernel")]
+        ['kernel_scale', 'kernel_zero', 'g_idx']
+    """
+    return tuple(Weight(one.format(name), role="fixed") for one in _BESIDE.get(mode, ()))
 
 
 def told_by_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:

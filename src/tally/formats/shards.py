@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -45,10 +46,11 @@ def located(folder: Path, name: str, file: Path) -> Path | None:
     if os.sep not in name and "/" not in name and name not in ("", ".", ".."):
         path = folder / name
         blobs = folder.parent.parent / "blobs"
-        if path.is_symlink() and folder.parent.name == "snapshots":
-            blob = Path(os.path.normpath(folder / os.readlink(path)))
-            if blob.parent == Path(os.path.normpath(blobs)) and blob.is_file() and not blob.is_symlink():
-                return path
+        with suppress(OSError, ValueError):  # no name of a file; `beside` says so
+            if path.is_symlink() and folder.parent.name == "snapshots":
+                blob = Path(os.path.normpath(folder / os.readlink(path)))
+                if blob.parent == Path(os.path.normpath(blobs)) and blob.is_file() and not blob.is_symlink():
+                    return path
     found = beside(folder, name, f"the file that {file.name} names")
     return None if found is None else found[0]
 

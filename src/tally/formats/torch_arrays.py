@@ -377,7 +377,10 @@ def _wrapped(arrays: Arrays, call: Call, given: _Arguments, depth: int) -> Array
 
 def _from_device(arrays: Arrays, call: Call, given: _Arguments, depth: int) -> Array:
     data, dtype, _, learns = given
-    return replace(arrays.inner(data, depth), dtype=as_dtype(dtype) or "float32", learns=learns is True)
+    found = arrays.inner(data, depth)
+    if found.storage is None:  # NumPy has no bfloat16; so it is written as float32, and turned back
+        found = replace(found, dtype=as_dtype(dtype) or found.dtype)
+    return replace(found, learns=learns is True)
 
 
 # -- NumPy's arrays, whose data lies in the pickle itself ----------------------------------------------------------

@@ -133,10 +133,11 @@ def opened(path: Path) -> Generator[Window]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadFileError(path, f"can't be opened: {reason}") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise BadFileError(path, "is no file")
     with open(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadFileError(path, "is no file")
         try:
             yield Window(stream, path, 0, status.st_size)
         except OSError as error:

@@ -24,6 +24,7 @@ _FULL16, _FULL32 = 2**16 - 1, 2**32 - 1
 _ENCRYPTED, _SIZES_FOLLOW, _STRONG, _UTF8, _MASKED = 1, 1 << 3, 1 << 6, 1 << 11, 1 << 13
 _STORED, _DEFLATED = 0, 8
 _UNIX, _DARWIN = 3, 19
+_PIECE = 2**20
 _SLACK = 2**20
 """Bytes that any member may unpack to, however little it is stored in."""
 
@@ -126,14 +127,22 @@ class Archive:
             reason = f"claims {member.size:,} bytes, more than {most:,}"
             raise BadFileError(self._window.file, reason, place=place)
         found = self._unpacked(member, member.size + 1)
-        if len(found) != member.size:
-            reason = (
-                f"unpacks to {'more' if len(found) > member.size else 'fewer'} than {member.size:,} bytes"
-            )
-            raise BadFileError(self._window.file, reason, place=place)
-        if zlib.crc32(found) != member.checksum:
-            raise BadFileError(self._window.file, "isn't what its checksum says", place=place)
+        self._compare(member, len(found), zlib.crc32(found))
         return found
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the bytes of a member piece by piece, for one that is too large to be held.
+
+        Raises:
+            BadFileError: There is no such member, or its bytes aren't what the directory says; that is known only
+                after the last piece.
+        """
+        member = self[name]
+        size, checksum = 0, 0
+        for piece in self._pieces(member, member.size + 1):
+            size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+            yield piece
+        self._compare(member, size, checksum)
 
     def beginning(self, name: str, count: int) -> bytes:
         """Return the first bytes of a member, at most so many, unpacked; no more of it is read.
@@ -147,23 +156,42 @@ class Archive:
         self._window.go_to(member.start)
         return self._window.part(member.stored, f"member {member.name!r}")
 
+    def _compare(self, member: Member, size: int, checksum: int) -> None:
+        place = f"member {member.name!r}"
+        if size != member.size:
+            reason = f"unpacks to {'more' if size > member.size else 'fewer'} than {member.size:,} bytes"
+            raise BadFileError(self._window.file, reason, place=place)
+        if checksum != member.checksum:
+            raise BadFileError(self._window.file, "isn't what its checksum says", place=place)
+
     def _unpacked(self, member: Member, count: int) -> bytes:
+        return b"".join(self._pieces(member, count))
+
+    def _pieces(self, member: Member, count: int) -> Iterator[bytes]:
+        """The first bytes of a member; a mebibyte at most at a time."""
         window = self._stored(member)
         if not member.packed:
-            return window.take(min(count, window.size))
+            left = min(count, window.size)
+            while left:
+                yield window.take(min(left, _PIECE))
+                left -= min(left, _PIECE)
+            return
         if member.method != _DEFLATED:
             raise window.bad(f"is packed by method {member.method}, which isn't read here", do="pack it anew")
-        unpack, pieces, left = zlib.decompressobj(-15), list[bytes](), count
+        unpack, left = zlib.decompressobj(-15), count
         while left and window.left and not unpack.eof:
-            packed = window.take(min(window.left, 2**16))
+            packed, is_more = window.take(min(window.left, 2**16)), True
             try:
-                while packed and left and not unpack.eof:
-                    pieces.append(unpack.decompress(packed, left))
-                    left -= len(pieces[-1])
+                while is_more and left and not unpack.eof:
+                    piece = unpack.decompress(packed, most := min(left, _PIECE))
+                    left -= len(piece)
                     packed = unpack.unconsumed_tail
+                    is_more = (
+                        bool(packed) or len(piece) == most
+                    )  # the last bytes taken in may stand for many more
+                    yield piece
             except zlib.error as error:
                 raise window.bad(f"can't be unpacked: {error}") from None
-        return b"".join(pieces)
 
 
 def directory(window: Window, limits: Limits = LIMITS, *, labels: bool = False) -> Archive:

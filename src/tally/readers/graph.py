@@ -26,6 +26,7 @@ class Given:
         output_shapes: The same of each output.
         inputs: The paths of the layers that feed it.
         known: Whether it is a layer that tally has, too.
+        frozen: The names of its arrays that don't learn, `"*"` for all that is in it.
     """
 
     type: str
@@ -34,6 +35,7 @@ class Given:
     output_shapes: tuple[Shape, ...] = ()
     inputs: tuple[str, ...] = ()
     known: bool = True
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass
@@ -43,10 +45,12 @@ class Described:
     Args:
         places: The place of each array, by its name in the file.
         layers: What is said of each place, in the file's order.
+        left_out: The names of arrays that are only sizes.
     """
 
     places: dict[str, Parts]
     layers: dict[Parts, Given] = field(default_factory=lambda: dict[Parts, Given]())
+    left_out: set[str] = field(default_factory=lambda: set[str]())
 
 
 def describe(contents: Contents, places: Mapping[str, Parts]) -> Described:
@@ -121,7 +125,10 @@ def _place_layers(nodes: Sequence[Node], known: Mapping[str, Tensor], found: Des
         inputs = tuple("/".join(paths[name]) for name in node.inputs if name in paths)
         found.layers[parts] = Given(
             type=shown(node.type) or "unknown",
-            options=tuple(_plain(node.options)),
+            options=tuple((name, value) for name, value in _plain(node.options) if name not in _STANDING),
+            frozen=("*",)
+            if node.options.get("trainable") is False
+            else tuple(node.options.get("frozen", ())),
             input_shapes=node.input_shapes,
             output_shapes=node.output_shapes,
             inputs=inputs,
@@ -129,6 +136,8 @@ def _place_layers(nodes: Sequence[Node], known: Mapping[str, Tensor], found: Des
         )
 
 
+_STANDING = ("trainable", "frozen", "shared_with", "calls")
+"""What a node says of how it stands in the model, which enters no formula."""
 _KERAS = (
     r"Sequential|Functional|Model|InputLayer|Dense|EinsumDense|Embedding|(Depthwise|Separable)?Conv[123]D(Transpose)?|\w*Normalization|(Simple)?RNN|"
     r"LSTM|GRU|(SimpleRNN|LSTM|GRU)Cell|StackedRNNCells|Bidirectional|TimeDistributed|ConvLSTM[123]D|"
@@ -208,8 +217,20 @@ class _Operators:
                 self._move(name, parts, _OPERATORS[node.type])
             self.found.layers[parts] = self._given(node, own, feeders)
             feeding[node.name] = ("/".join(parts),)
+        self._leave_out()
         if not all(given.output_shapes for given in self.found.layers.values()):
             self._forget_shapes()
+
+    def _leave_out(self) -> None:
+        """Leave out whole numbers in a row that no layer takes: sizes for reshaping and slicing."""
+        self.found.left_out.update(
+            name
+            for name, tensor in self.known.items()
+            if name not in self.held
+            and tensor.role == "fixed"
+            and len(tensor.shape) < 2
+            and tensor.dtype.startswith(("int", "uint"))
+        )
 
     def _forget_shapes(self) -> None:
         """Say no sizes of outputs where the file has only some: a column of question marks tells nothing."""
@@ -218,7 +239,8 @@ class _Operators:
 
     def _home(self, node: Node, own: Sequence[str]) -> Parts:
         """Where a layer stands: in what its arrays' names share, or else where its operator does."""
-        said = [_above(name) for name in own if not _is_made_up(name)]
+        # A name of several, joined by semicolons, is that of operators which became one.
+        said = [_above(name) for name in own if not _is_made_up(name) and ";" not in name]
         shared = _shared(said)
         parts = shared or _scope(node)
         if parts in self.found.layers:
@@ -232,9 +254,9 @@ class _Operators:
     def _move(self, name: str, parts: Parts, kind: str) -> None:
         """Put an array right below its layer; it keeps its own name where that is one."""
         now = self.found.places[name]
-        if now[:-1] == parts:
-            return
         tensor = self.known[name]
+        if now[:-1] == parts and not now[-1].startswith(_OPERATORS_OF_TENSORFLOW):
+            return
         word = _word(tensor, kind)
         place, number = (*parts, word), 1
         while place in self.used:
@@ -294,9 +316,13 @@ def _is_made_up(name: str) -> bool:
     )
 
 
+_OPERATORS_OF_TENSORFLOW = ("BiasAdd", "MatMul", "convolution", "conv_transpose", "depthwise", "Conv2D")
+"""Where TensorFlow names an array after the operator that takes it."""
+
+
 def _above(name: str) -> Parts:
-    """The parts of a name before its last; of several names in one, the first."""
-    return parts_of(name.split(";")[0])[:-1]
+    """The parts of a name before its last."""
+    return parts_of(name)[:-1]
 
 
 def _shared(paths: Sequence[Parts]) -> Parts:

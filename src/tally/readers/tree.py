@@ -53,7 +53,10 @@ class _Account:
         self.hints = hints_of(contents.metadata)
         held = [tensor for tensor in contents.tensors if tensor.role not in _ASIDE]
         described = describe(contents, without_collections(places_of(held)))
-        self.places = described.places
+        held = [tensor for tensor in held if tensor.name not in described.left_out]
+        self.places = {
+            name: place for name, place in described.places.items() if name not in described.left_out
+        }
         self.root = Branch("")
         for parts, given in described.layers.items():
             self.root.at(parts).given = given
@@ -67,6 +70,9 @@ class _Account:
         names = [tensor.name for tensor in held]
         if not described.layers:
             arrange(self.root, shuffled=names == sorted(names) or contents.format == "safetensors")
+        self.switched_off = {
+            "/".join(parts) for parts, given in described.layers.items() if "*" in given.frozen
+        }
         self.layers = self._recognised()
         self.opened = set(_opened(self.root))
 
@@ -188,7 +194,18 @@ class _Account:
         for name, array in sorted(branch.arrays.items(), key=lambda item: _rank(item[0])):
             path = f"{branch.path}/{name}" if branch.path else name
             axes = array.axes or (layer.axes.get(plain(name), ()) if layer is not None else ())
-            yield _entry(path, branch.path, name, array, axes, self._state(name, array, layer))
+            entry = _entry(path, branch.path, name, array, axes, self._state(name, array, layer))
+            switch = self._switch(branch, name) if entry.state == "trainable" else None
+            yield entry if switch is None else replace(entry, state="frozen", frozen_by=switch)
+
+    def _switch(self, branch: Branch, name: str) -> str | None:
+        """The outermost layer that the file says doesn't learn, around an array; its own, if that is one of some."""
+        parts = branch.path.split("/") if branch.path else []
+        for size in range(len(parts) + 1):
+            path = "/".join(parts[:size])
+            if path in self.switched_off:
+                return path
+        return branch.path if branch.given is not None and name in branch.given.frozen else None
 
     def _state(self, name: str, array: Tensor, layer: Layer | None) -> State:
         if array.role in ("fixed", "other"):
@@ -199,7 +216,7 @@ class _Account:
             return layer.states[plain(name)]
         if is_buffer(name, array):
             return "fixed"
-        known = layer is not None and plain(name) in layer.axes
+        known = bool(array.axes) or (layer is not None and plain(name) in layer.axes)
         if is_whole_number(array.dtype) and not known:
             return "fixed"
         return "trainable" if learns(array.dtype) else "frozen"
@@ -266,7 +283,9 @@ def _entry(path: str, owner: str, name: str, array: Tensor, axes: tuple[str, ...
         axes=axes if len(axes) == len(array.shape) else (),
         dtype=array.dtype,
         state=state,
-        stored=None if array.stored == elements else array.stored,
+        stored=None
+        if array.stored in (elements, 0)
+        else array.stored,  # none is stored of what is only planned
     )
 
 
