@@ -283,10 +283,13 @@ def _entry(path: str, owner: str, name: str, array: Tensor, axes: tuple[str, ...
         axes=axes if len(axes) == len(array.shape) else (),
         dtype=array.dtype,
         state=state,
-        stored=None
-        if array.stored in (elements, 0)
-        else array.stored,  # none is stored of what is only planned
+        stored=None if _is_told_by_its_type(array, elements) else array.stored,
     )
+
+
+def _is_told_by_its_type(array: Tensor, elements: int | None) -> bool:
+    """Whether an array takes the bytes of its elements; nothing is stored of what is only planned."""
+    return elements is not None and array.stored in (elements, 0)
 
 
 def _bytes(array: Tensor) -> int | None:
