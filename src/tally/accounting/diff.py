@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast, get_args
 
 from tally.accounting.difference import Amount, Change, Difference, Kind, Step, amount, total
 from tally.accounting.ledger import Entry, Ledger, Owner, State
-from tally.accounting.pairing import Pairs, pair, pair_weights, place_in, weights_of
+from tally.accounting.pairing import Pairs, is_called_otherwise, pair, pair_weights, place_in, weights_of
 from tally.accounting.weight_changes import (
     WeightPair,
     merged,
@@ -171,11 +171,19 @@ class _Comparison:
                 yield self._change("resized", new, sizes, resized, (p for p in pairs if size_steps(*p)))
             yield from map(_single_weight, single)
         for one, other in pairs:
-            if one and other and one.name != other.name:
+            if one and other and one.name != other.name and not self._is_a_word(one, other):
                 step = Step(name="place", before=one.path, after=other.path)
                 yield Change(
                     kind="renamed", path=other.path, was=one.path, steps=(step,), weights=(other.path,)
                 )
+
+    def _is_told(self, step: Step) -> bool:
+        """Whether both sides say what an option is: what one library has no word for isn't another choice."""
+        return self.before.source == self.after.source or None not in (step.before, step.after)
+
+    def _is_a_word(self, old: Entry, new: Entry) -> bool:
+        """Whether another name is only the other library's word for the same weight."""
+        return self.before.source != self.after.source and is_called_otherwise(old, new)
 
     def _types(self, new: Owner) -> Iterator[Change]:
         changed = [(a, b) for a, b in self.weights[new.path] if a and b and a.dtype != b.dtype]
@@ -194,7 +202,7 @@ class _Comparison:
         steps = tuple(
             step
             for step in (*_option_steps(old, new), *_constant_steps(old, new))
-            if not _follows(step.before, step.after, sizes, others)
+            if not _follows(step.before, step.after, sizes, others) and self._is_told(step)
         )
         if steps:
             yield self._change("reconfigured", new, steps)

@@ -1,10 +1,10 @@
 """A lock: the ledger that a model must have, in a file that changes only when the model does."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from tally.accounting.ledger import Ledger
+from tally.writing import write_text
 
 
 def lockable(ledger: Ledger, name: str) -> Ledger:
@@ -56,6 +56,4 @@ def write_lock(ledger: Ledger, path: str, name: str) -> None:
         path: The lock file.
         name: What the model is called in it.
     """
-    unfinished = Path(f"{path}.new")
-    unfinished.write_text(lockable(ledger, name).to_json(indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, lockable(ledger, name).to_json(indent=1) + "\n")

@@ -67,7 +67,9 @@ def weights_of(ledger: Ledger, path: str) -> list[Entry]:
 
 
 def pair_weights(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[Entry | None, Entry | None]]:
-    """Pair the weights of two layers: by name, and where only one of a shape is left on both sides, by shape.
+    """Pair the weights of two layers: by name; by what libraries call the same weight, however its axes lie; by shape.
+
+    By its shape a weight is paired only where it is the only one left of that on both sides.
 
     Example:
         >>> old = [Entry(path="d/w", owner="d", shape=(3, 2)), Entry(path="d/b", owner="d", shape=(2,))]
@@ -77,6 +79,14 @@ def pair_weights(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[
     """
     old, new = _named(before), _named(after)
     pairs = {name: name for name in old if name in new}
+    for name in old:
+        called = [
+            other
+            for other in new
+            if other not in pairs.values() and is_called_otherwise(old[name], new[other])
+        ]
+        if name not in pairs and len(called) == 1:
+            pairs[name] = called[0]
     left = [_form(old[name]) for name in old if name not in pairs]
     for name in old:
         alike = [
@@ -87,6 +97,37 @@ def pair_weights(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[
     taken = set(pairs.values())
     found = [(entry, new[pairs[name]] if name in pairs else None) for name, entry in old.items()]
     return [*found, *((None, entry) for name, entry in new.items() if name not in taken)]
+
+
+_WORDS = {
+    **dict.fromkeys(("kernel", "embeddings", "embedding", "gamma", "scale"), "weight"),
+    "beta": "bias",
+    **dict.fromkeys(("moving_mean", "mean"), "running_mean"),
+    **dict.fromkeys(("moving_variance", "var", "variance"), "running_var"),
+}
+"""What libraries call the same weight, and PyTorch's word for it."""
+
+
+def is_called_otherwise(old: Entry, new: Entry) -> bool:
+    """Tell whether two weights are the same in the words of two libraries, their axes in whatever order.
+
+    Example:
+        >>> torch = Entry(path="d/weight", owner="d", shape=(5, 10), axes=("units", "features"))
+        >>> keras = Entry(path="d/kernel", owner="d", shape=(10, 5), axes=("features", "units"))
+        >>> is_called_otherwise(torch, keras)
+        True
+    """
+    return _word(old) == _word(new) and has_turned(old, new)
+
+
+def has_turned(old: Entry, new: Entry) -> bool:
+    """Tell whether two weights have the same axes of the same sizes, in whatever order; each axis has a name."""
+    sized = [sorted(zip(entry.axes, entry.shape, strict=True)) for entry in (old, new)]
+    return sized[0] == sized[1] and all(old.axes)
+
+
+def _word(entry: Entry) -> str:
+    return _WORDS.get(entry.name, entry.name)
 
 
 def _named(entries: Sequence[Entry]) -> dict[tuple[str, int], Entry]:
@@ -169,7 +210,7 @@ class _Side:
         # By how they are written, since 1, 1.0 and True are equal, and a NaN equals nothing.
         options = tuple((name, repr(value)) for name, value in owner.options)
         traits.update(number(kind, *option) for option in options)
-        traits.update(number(kind, entry.name, entry.shape) for entry in weights)
+        traits.update(number(kind, _word(entry), tuple(sorted(entry.shape))) for entry in weights)
         inside: list[int] = []
         for child in self.ledger.children(owner.path):
             self.parents[child.path] = owner.path

@@ -103,7 +103,9 @@ def _say_state(entries: Entries, _: Ledger) -> str:
     counters = [name for name in names if name == "num_batches_tracked"]
     if counters and len(names) > 1:
         names = [name for name in names if name not in counters]
-        return f"{_say_state([e for e in entries if e.name in names], _)} {counters[0]} counts the batches seen."
+        return (
+            f"{_say_state([e for e in entries if e.name in names], _)} {counters[0]} counts the batches seen."
+        )
     follow, touch, they = ("follows", "is", "it is") if len(names) == 1 else ("follow", "are", "they are")
     if any(name.startswith(("moving_", "running_")) for name in names):
         return (

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from tally.accounting.difference import Amount, Step, amount
 from tally.accounting.ledger import Entry
+from tally.accounting.pairing import has_turned
 
 WeightPair: TypeAlias = tuple[Entry | None, Entry | None]
 
@@ -49,7 +50,7 @@ def presence(entry: Entry, is_new: bool) -> Step:
 
 def size_steps(old: Entry | None, new: Entry | None) -> list[Step]:
     """Tell the axes of a weight that have another size, by their names."""
-    if old is None or new is None or old.shape == new.shape:
+    if old is None or new is None or old.shape == new.shape or has_turned(old, new):
         return []
     if len(old.shape) != len(new.shape):
         return [Step(name="shape", before=old.shape, after=new.shape, weights=(new.name,))]

@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _make(options: argparse.Namespace) -> Any:
-    """The summary of the target; a stored ledger needs no JAX."""
+    """The summary of the target; what a file says of itself needs no JAX."""
     from tally.accounting.ledger import Ledger
     from tally.report.summary import tabulate
 
@@ -69,7 +69,8 @@ def _make(options: argparse.Namespace) -> Any:
         "show_trainable": options.show_trainable,
         "line_length": options.width,
     }
-    thing = load(options.target)
+    counts_work = "macs" in (options.columns or "") or options.format == "ledger"
+    thing = load(options.target, account=not counts_work)
     if isinstance(thing, Ledger):
         return tabulate(thing, **chosen)
     from tally.models.verbs.summary import summary_of

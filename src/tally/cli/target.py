@@ -12,7 +12,7 @@ from typing import Any
 
 from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, nearest
-from tally.readers import is_model_file
+from tally.readers import UnreadableError, is_live_model, is_model_file, read_object
 from tally.readers import read as read_account
 
 FORMS = "a file or folder that holds a model, a ledger as .json, module:name, or script.py:name"
@@ -20,7 +20,7 @@ FORMS = "a file or folder that holds a model, a ledger as .json, module:name, or
 
 def read(target: str) -> Ledger:
     """The ledger of what a target names; see `load`."""
-    thing = load(target)
+    thing = load(target, account=True)
     if isinstance(thing, Ledger):
         return thing
     from tally.models.ledger import account
@@ -28,22 +28,23 @@ def read(target: str) -> Ledger:
     return account(thing)
 
 
-def load(target: str) -> Any:
+def load(target: str, *, account: bool = False) -> Any:
     """The model, layer or ledger that a target names.
 
     What a script prints while it runs goes to standard error, so that the command's own output can be piped.
 
     Args:
         target: A `.keras` file, a ledger as `.json`, or a file or folder of which `tally.readers` reads the account;
-            or `module:name` or `script.py:name` of a model, a layer, a ledger, or a function without arguments that
-            returns one.
+            or `module:name` or `script.py:name` of a model or a layer of any library, a tree of arrays, a ledger, or a
+            function without arguments that returns one.
+        account: Whether the account is enough. That of a `.keras` file is then read without making the model.
 
     Raises:
         ArgumentError: The target has another form, or names something else.
         BadFileError: The file is broken, or of no kind that is known.
     """
     with redirect_stdout(sys.stderr):
-        return _load_file(target) if _is_file(target) else _load_name(target)
+        return _load_file(target, account) if _is_file(target) else _load_name(target)
 
 
 def _is_file(target: str) -> bool:
@@ -53,8 +54,8 @@ def _is_file(target: str) -> bool:
     return target.endswith((".keras", ".json")) or (path.is_file() and not target.endswith(".py"))
 
 
-def _load_file(target: str) -> Any:
-    if not target.endswith(".keras") and Path(target).exists():
+def _load_file(target: str, account: bool) -> Any:
+    if Path(target).exists() and (account or not target.endswith(".keras")):
         return read_account(target)  # without waiting for JAX
     from tally.models.verbs.subject import opened
 
@@ -85,7 +86,17 @@ def _load_name(target: str) -> Any:
             f"'{target}' has no parameters to account for: it is of type {type(thing).__name__}.",
             do="name a model, a layer, or a function without arguments that returns one",
         )
-    return thing
+    return _account_of(thing)
+
+
+def _account_of(thing: Any) -> Any:
+    """A model of this library as it is, and of any other library its account."""
+    if _is_ours(thing):
+        return thing
+    try:
+        return read_object(thing)
+    except UnreadableError as error:
+        raise ArgumentError(error.text, do=error.do) from None
 
 
 def _made(function: Any, target: str) -> Any:
@@ -130,13 +141,17 @@ def _import(name: str) -> ModuleType:
 
 
 def _has_account(thing: Any) -> bool:
+    return _is_ours(thing) or (not isinstance(thing, type | ModuleType) and is_live_model(thing))
+
+
+def _is_ours(thing: Any) -> bool:
     from tally.core.layer import Layer
 
     return isinstance(thing, Layer | Ledger)
 
 
 def _candidates(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if _has_account(value)]
+    return [name for name, value in vars(module).items() if name[:2] != "__" and _has_account(value)]
 
 
 def _listing(module: ModuleType) -> str:

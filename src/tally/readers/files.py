@@ -12,6 +12,8 @@ from tally.accounting.ledger import Ledger
 from tally.formats.errors import BadFileError
 from tally.formats.limits import LIMITS, Limits
 from tally.formats.tensor import Contents
+from tally.formats.window import opened
+from tally.readers.kept import kept_account
 from tally.readers.tree import account
 
 FORMATS: dict[str, str] = {
@@ -65,10 +67,17 @@ def read(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Ledger:
     """
     path = Path(source)
     if path.suffix == ".json" and path.is_file() and _is_none_of_ours(path):
-        return Ledger.from_json(path.read_text(encoding="utf-8"))
+        return Ledger.from_json(_text(path, limits))
     kind = _kind(path)
-    contents: Contents = _module(kind).read(path, limits)
-    return account(contents, layout=_layout(kind, contents), name=_name(path))
+    kept, contents = kept_account(_module(kind).read(path, limits))
+    return kept or account(contents, layout=_layout(kind, contents), name=_name(path))
+
+
+def _text(path: Path, limits: Limits) -> str:
+    with opened(path) as window:
+        if window.size > limits.header:
+            raise window.bad(f"has {window.size:,} bytes, more than {limits.header:,}")
+        return window.text(window.size, "the ledger")
 
 
 def _is_none_of_ours(path: Path) -> bool:

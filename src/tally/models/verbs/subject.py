@@ -1,4 +1,4 @@
-"""What a verb can be asked about: a model or layer, a ledger, or a file that holds a model."""
+"""What a verb can be asked about: a model or layer of any library, a ledger, or a file that holds a model."""
 
 import os
 from contextlib import suppress
@@ -10,15 +10,16 @@ from tally.core.errors import ArgumentError, TallyError
 from tally.core.layer import Layer
 from tally.formats.errors import BadFileError
 from tally.models.ledger import account
-from tally.readers import read
+from tally.readers import UnreadableError, read, read_object
 
 
 def opened(subject: Any) -> Any:
     """The model, layer or ledger that a subject is or, as the path of a file, names.
 
     Args:
-        subject: A model or layer, a `Ledger`, or the path of a file: `.keras`, a ledger written as `.json`, or one of
-            the kinds of `tally.readers`, of which the account is read.
+        subject: A model or layer, of this library or of PyTorch, Keras, Flax or Equinox; a tree of arrays, such as the
+            parameters of a function in JAX or a state dict; a `Ledger`, or the path of a file: `.keras`, a ledger
+            written as `.json`, or one of the kinds of `tally.readers`, of which the account is read.
 
     Raises:
         ArgumentError: It is none of these.
@@ -28,10 +29,10 @@ def opened(subject: Any) -> Any:
         return _read(Path(subject))
     if isinstance(subject, Layer | Ledger):
         return subject
-    raise ArgumentError(
-        f"There is no account of a {type(subject).__name__}.",
-        do="give a model, a layer, a Ledger, or the path of a file that holds a model or a ledger",
-    )
+    try:
+        return read_object(subject)
+    except UnreadableError as error:
+        raise ArgumentError(error.text, do=error.do) from None
 
 
 def ledger_of(subject: Any) -> Ledger:
