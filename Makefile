@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-slow accuracy bench bench-quick lint format clean
+.PHONY: demo test test-slow fuzz accuracy bench bench-quick lint format clean
 
 demo: .venv/demo.done  ## build, explain, train, save and load a convnet on handwritten digits
 	$(BIN)/tally demo
@@ -15,6 +15,10 @@ test: .venv/test.done  ## all but the slow tests
 
 test-slow: .venv/test.done  ## the slow ones alone
 	$(PYTEST) -m slow
+
+MINUTES ?= 10
+fuzz: .venv/test.done  ## break files by chance and read them, for MINUTES (10); what fails is kept in build/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 accuracy: .venv/test.done  ## how many planted mistakes diagnose finds, and how often it is wrong
 	$(BIN)/python -m tests.accuracy

@@ -8,7 +8,7 @@ import numpy as np
 
 from tally.config import floatx, image_data_format
 from tally.core.errors import ArgumentError, DataError, ShapeError
-from tally.utils import get_file
+from tally.downloads import get_file
 
 _CLASSES = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 _CLASSES_MD5 = "c2c37ea517e94d9795004a39431a14cb"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tally.core.errors import DataError
-from tally.utils import get_file
+from tally.downloads import get_file
 
 _ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 _SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"

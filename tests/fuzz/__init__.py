@@ -1,0 +1,1 @@
+"""Every reader given files that were broken by chance; `make fuzz` runs it for longer."""

@@ -1,0 +1,1 @@
+"""Files made to do harm, given to everything that reads files."""
