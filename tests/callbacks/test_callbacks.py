@@ -231,7 +231,7 @@ def test_backup_and_restore_goes_on_where_a_run_was_cut_off(tmp_path: Path) -> N
 def test_backup_and_restore_falls_back_to_the_backup_before_a_broken_one(tmp_path: Path) -> None:
     backup = callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
     run(backup, by_loss([1.0, 2.0, 3.0]), stop_after=1)
-    (tmp_path / "latest.weights.h5").write_text("broken")
+    (tmp_path / "2.weights.h5").write_text("broken")
     model = PretendModel()
     backup.set_model(model)
     backup.on_train_begin()

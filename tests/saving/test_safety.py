@@ -1,6 +1,7 @@
 """Files that are damaged, hostile or meant for another model do no harm and say what is wrong with them."""
 
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import tally
 from tally.core.errors import SavingError
+from tally.formats.errors import BadFileError
 
 
 def make(units: int = 3) -> Any:
@@ -58,7 +60,8 @@ def test_weights_of_other_shapes_name_the_layer_and_both_shapes(weights: Path) -
     error = assert_refused(weights, "low", make(units=5))
     assert str(error) == (
         f"The weights in {weights} don't fit 'sequential_1': low: 'kernel' has shape (4, 5), the file has (4, 3), "
-        "and 1 more.\n  where: high: 'kernel' has shape (5, 2), the file has (3, 2)\n"
+        "'bias' has shape (5,), the file has (3,), and 1 more.\n"
+        "  where: high: 'kernel' has shape (5, 2), the file has (3, 2)\n"
         "  do: build the model the file was made from, or pass skip_mismatch=True; nothing was changed"
     )
 
@@ -166,7 +169,8 @@ def test_links_are_not_followed(weights: Path, tmp_path: Path, link: Any, place:
     with h5py.File(weights, "r+") as file:
         del file[place]
         file[place] = link(file, tmp_path / "elsewhere.h5")
-    assert_refused(weights, "is a link to somewhere else")
+    error = assert_refused(weights, "is a link to (somewhere else|another file)")
+    assert "do: don't trust this file" in str(error)
 
 
 def test_external_storage_and_virtual_datasets_are_refused(weights: Path, tmp_path: Path) -> None:
@@ -176,13 +180,13 @@ def test_external_storage_and_virtual_datasets_are_refused(weights: Path, tmp_pa
         file.create_dataset(
             "layers/dense/vars/0", (4, 3), "float32", external=[(str(tmp_path / "secret.bin"), 0, 48)]
         )
-    assert_refused(weights, "is stored in another file")
+    assert_refused(weights, "is kept in another file")
     with h5py.File(weights, "r+") as file:
         del file["layers/dense/vars/0"]
         layout = h5py.VirtualLayout((4, 3), "float32")
         layout[:] = h5py.VirtualSource(str(tmp_path / "elsewhere.h5"), "secret", (4, 3))
         file.create_virtual_dataset("layers/dense/vars/0", layout)
-    assert_refused(weights, "is stored in another file")
+    assert_refused(weights, "is put together from other files")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +229,7 @@ def test_an_asset_can_not_leave_its_folder(tmp_path: Path) -> None:
 def test_a_save_that_fails_leaves_the_old_file_whole(archive: Path, monkeypatch: Any) -> None:
     before = archive.read_bytes()
     monkeypatch.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SavingError, match="could not be written: disk full"):
         make().save(archive)
     assert archive.read_bytes() == before
     assert [path.name for path in archive.parent.iterdir()] == ["model.keras"]
@@ -251,9 +255,9 @@ def test_saving_through_a_link_writes_the_file_it_means(archive: Path) -> None:
 
 def test_other_endings_are_refused_with_the_right_ones(tmp_path: Path) -> None:
     with pytest.raises(SavingError) as caught:
-        make().save(tmp_path / "model.h5")
+        make().save(tmp_path / "model.tf")
     assert str(caught.value) == (
-        "A model is saved to one file whose name ends in .keras, not to 'model.h5'.\n"
+        "A model is saved to one file whose name ends in .keras, not to 'model.tf'.\n"
         "  do: use model.save('model.keras'), or model.save_weights('model.weights.h5') for the weights alone"
     )
     with pytest.raises(SavingError, match=r"a name that ends in .weights.h5, not 'model.h5'"):
@@ -269,3 +273,29 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_model_without_weights_yet_is_saved_with_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is saved without weights"):
         tally.Sequential([tally.layers.Dense(1)]).save(tmp_path / "model.keras")
+
+
+def test_a_broken_structure_is_found_before_the_hdf5_library_sees_it(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model = weights.read_bytes(), make()
+    seen: list[Any] = []
+    opened = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda *args, **kwargs: seen.append(args) or opened(*args, **kwargs))
+    weights.write_bytes(data[: len(data) // 2])
+    error = assert_refused(weights, "is cut off", model)
+    assert isinstance(error, BadFileError)
+    assert error.file == str(weights)
+    assert pickle.loads(pickle.dumps(error)).reason == error.reason
+    assert seen == []
+    chance, refused = np.random.default_rng(3), 0
+    for _ in range(60):
+        spoilt = bytearray(data)
+        for place in chance.integers(0, len(data), 4):
+            spoilt[place] ^= 1 << int(chance.integers(8))
+        weights.write_bytes(spoilt)
+        try:
+            model.load_weights(weights)
+        except SavingError:
+            refused += 1
+    assert 0 < refused < 60

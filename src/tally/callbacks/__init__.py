@@ -2,6 +2,7 @@
 
 from tally.callbacks.base import Callback, CallbackList
 from tally.callbacks.monitoring import EarlyStopping, ReduceLROnPlateau
+from tally.callbacks.orbax import OrbaxCheckpoint
 from tally.callbacks.progress import ProgbarLogger
 from tally.callbacks.recording import CSVLogger, History
 from tally.callbacks.saving import BackupAndRestore, ModelCheckpoint
@@ -17,6 +18,7 @@ __all__ = [
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "OrbaxCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
     "SwapEMAWeights",

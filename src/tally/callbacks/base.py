@@ -22,6 +22,9 @@ class Callback:
         params: `epochs`, `steps` and `verbose` of the run.
         takes_arrays: Whether the hooks for batches can do with values still on the device. When every
             callback that listens to batches says so, the device is not waited for after each of them.
+        comes_last: Whether it is called behind all others, wherever it stands in the list.
+        kept: Names of attributes that `BackupAndRestore` keeps, so that a run which was cut off goes on with
+            them: numbers, texts, arrays, and lists and dicts of these.
 
     Example:
         >>> class Shout(Callback):
@@ -32,6 +35,8 @@ class Callback:
     """
 
     takes_arrays: ClassVar[bool] = False
+    comes_last: ClassVar[bool] = False
+    kept: ClassVar[tuple[str, ...]] = ()
     model: Any = None
     params: Any = None
 
@@ -140,6 +145,7 @@ class CallbackList(Callback):
 
             if not any(isinstance(callback, ProgbarLogger) for callback in self.callbacks):
                 self.callbacks.append(ProgbarLogger())
+        self.callbacks.sort(key=lambda callback: getattr(callback, "comes_last", False))
         self.history = next((callback for callback in self.callbacks if isinstance(callback, History)), None)
         self.set_params(params)
         if model is not None:

@@ -114,6 +114,8 @@ class EarlyStopping(Monitor):
     Source: `keras.callbacks.EarlyStopping`.
     """
 
+    kept = ("wait", "stopped_epoch", "best_epoch", "best", "best_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -180,6 +182,8 @@ class ReduceLROnPlateau(Monitor):
 
     Source: `keras.callbacks.ReduceLROnPlateau`.
     """
+
+    kept = ("best", "cooldown_counter", "wait")
 
     def __init__(
         self,

@@ -18,6 +18,8 @@ class History(Callback):
     Source: `keras.callbacks.History`.
     """
 
+    kept = ("history", "epoch")
+
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from tally.callbacks.base import Callback, Logs, as_numbers
 from tally.callbacks.monitoring import Monitor
 from tally.core.errors import ArgumentError
+from tally.writing import replaced, write_text
 
 
 class _Every:
@@ -23,6 +23,15 @@ class _Every:
             )
         self.frequency = frequency
         self._last, self._waiting = -1, 0
+
+    @property
+    def state(self) -> list[int]:
+        """What it has counted, for a run that goes on with it."""
+        return [self._last, self._waiting]
+
+    @state.setter
+    def state(self, state: list[int]) -> None:
+        self._last, self._waiting = map(int, state)
 
     def is_due(self, batch: int) -> bool:
         """Whether to act after this batch, the last of those that one compiled call handled."""
@@ -51,6 +60,10 @@ class ModelCheckpoint(Monitor):
         save_freq: `"epoch"`, or a number of batches.
         initial_value_threshold: What has to be beaten at first.
 
+    A whole model also holds where the run stood. After `load_model`, `fit(..., initial_epoch=n)`, where n is how many
+    epochs were complete, goes on to the same bits as if it had not been cut off (on a CPU); with weights alone the
+    random numbers and the order of the data are others.
+
     Example:
         >>> model = tally.Sequential([tally.Input((2,)), tally.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
@@ -63,6 +76,7 @@ class ModelCheckpoint(Monitor):
     """
 
     takes_arrays = True
+    kept = ("best", "_counted")
 
     def __init__(
         self,
@@ -88,6 +102,14 @@ class ModelCheckpoint(Monitor):
         self.save_freq = save_freq
         self._every = _Every(save_freq, "ModelCheckpoint")
         self._epoch = 0
+
+    @property
+    def _counted(self) -> list[int]:
+        return self._every.state
+
+    @_counted.setter
+    def _counted(self, state: list[int]) -> None:
+        self._every.state = state
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Remember the epoch, for names of files saved within it."""
@@ -149,6 +171,11 @@ class ModelCheckpoint(Monitor):
 class BackupAndRestore(Callback):
     """Keeps the state of training on disk, so that a run that was cut off goes on where it stopped.
 
+    It goes on to the same bits, as if it had not been cut off (on a CPU): weights, optimizer, random numbers, the order
+    of the data, metrics, history, and what other callbacks name in `kept`. Data that shuffle themselves must take
+    their order from Python's, NumPy's or this library's random numbers, and an epoch that was begun begins with the
+    batch after the backup.
+
     Args:
         backup_dir: Directory for the backup alone.
         save_freq: `"epoch"`, or a number of batches.
@@ -159,6 +186,8 @@ class BackupAndRestore(Callback):
     """
 
     takes_arrays = True
+    comes_last = True
+    kept = ("_counted",)
 
     def __init__(
         self,
@@ -176,13 +205,21 @@ class BackupAndRestore(Callback):
             delete_checkpoint,
         )
         self._every = _Every(save_freq, "BackupAndRestore")
-        self._weights = self.backup_dir / "latest.weights.h5"
         self._metadata = self.backup_dir / "training_metadata.json"
+        self._earlier = self.backup_dir / "training_metadata.json.bkp"
         self._epoch = 0
 
     @property
-    def _earlier(self) -> dict[Path, Path]:
-        return {path: path.with_name(path.name + ".bkp") for path in (self._weights, self._metadata)}
+    def _counted(self) -> list[int]:
+        return self._every.state
+
+    @_counted.setter
+    def _counted(self, state: list[int]) -> None:
+        self._every.state = state
+
+    @property
+    def _run(self) -> Any:
+        return getattr(getattr(self.model, "_trainer", None), "run", None)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Go on from the backup, if there is one: `fit` starts at `model._initial_epoch`."""
@@ -190,57 +227,84 @@ class BackupAndRestore(Callback):
         if not self._metadata.exists():
             return
         try:
-            self._restore()
-        except (OSError, ValueError):
-            if not all(path.exists() for path in self._earlier.values()):
+            self._restore(self._metadata)
+        except (OSError, ValueError, LookupError, TypeError):
+            if not self._earlier.exists():
                 raise
-            for path, earlier in self._earlier.items():
-                shutil.copyfile(earlier, path)
-            self._restore()
+            self._restore(self._earlier)
 
-    def _restore(self) -> None:
-        epoch = json.loads(self._metadata.read_text())["epoch"]
+    def _restore(self, metadata: Path) -> None:
+        """Go on from one backup; what its file names is looked for nowhere but beside it."""
+        known = json.loads(metadata.read_text(encoding="utf-8"))
+        number = int(known["number"])
         if not self.model.built:
             raise ArgumentError(
                 "BackupAndRestore can't restore the weights of a model that is not built.",
                 do="start the model with an Input, or call model.build(input_shape) before fit",
             )
+        stands = self._part(number, "run.bin").read_bytes() if self._run is not None else b""
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(str(self._weights))
-        self.model._initial_epoch = self._epoch = epoch
+        self.model.load_weights(str(self._part(number, "weights.h5")))
+        self.model._initial_epoch = self._epoch = int(known["epoch"])
+        if self._run is not None:
+            self._run.load(stands, self._part(number, "run.bin"))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Back up, when that is done by epoch."""
         self._epoch = epoch + 1
         if self.save_freq == "epoch":
-            self._back_up()
+            self._back_up(0)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Back up when so many batches are done."""
         if self._every.is_due(batch):
-            self._back_up()
+            self._back_up(batch + 1)
 
-    def _back_up(self) -> None:
+    def _part(self, number: int, what: str) -> Path:
+        return self.backup_dir / f"{number}.{what}"
+
+    def _back_up(self, batch: int) -> None:
+        """Write all parts under a new number; the file that names the number is what makes them the backup."""
+        run = self._run
+        stands = run.dump() if run is not None else b""
+        if stands is None:  # a loss was not finite, so the run is about to end
+            return
         self.backup_dir.mkdir(parents=True, exist_ok=True)
-        if self.double_checkpoint:
-            for path, earlier in self._earlier.items():
-                if path.exists():
-                    shutil.copyfile(path, earlier)
-        # Written aside and then renamed: a run cut off while it writes leaves the last backup whole.
-        aside = self.backup_dir / "next.weights.h5"
-        self.model.save_weights(str(aside), overwrite=True)
-        os.replace(aside, self._weights)
-        self._metadata.with_suffix(".next").write_text(json.dumps({"epoch": self._epoch}))
-        os.replace(self._metadata.with_suffix(".next"), self._metadata)
+        before = self._metadata.read_text(encoding="utf-8") if self._metadata.exists() else None
+        number = max(self._numbers(), default=0) + 1
+        self.model.save_weights(str(self._part(number, "weights.h5")), overwrite=True)
+        with replaced(self._part(number, "run.bin")) as part:
+            part.write_bytes(stands)
+        kept = [number]
+        if self.double_checkpoint and before is not None:
+            write_text(self._earlier, before)
+            with suppress(ValueError, LookupError, TypeError):  # one that was spoilt is no backup any more
+                kept.append(int(json.loads(before)["number"]))
+        write_text(self._metadata, json.dumps({"epoch": self._epoch, "batch": batch, "number": number}))
+        self._delete_parts(set(self._numbers()) - set(kept))
+
+    def _numbers(self) -> dict[int, list[Path]]:
+        """The parts that lie in the directory, by number."""
+        found: dict[int, list[Path]] = {}
+        for path in self.backup_dir.iterdir():
+            number, _, what = path.name.partition(".")
+            if number.isdecimal() and what in ("weights.h5", "run.bin"):
+                found.setdefault(int(number), []).append(path)
+        return found
+
+    def _delete_parts(self, numbers: set[int]) -> None:
+        for number, paths in self._numbers().items():
+            for path in paths if number in numbers else ():
+                path.unlink(missing_ok=True)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Remove the backup."""
         self.model._initial_epoch = 0
-        if self.delete_checkpoint:
-            for path, earlier in self._earlier.items():
+        if self.delete_checkpoint and self.backup_dir.is_dir():
+            for path in (self._metadata, self._earlier):
                 path.unlink(missing_ok=True)
-                earlier.unlink(missing_ok=True)
-            with suppress(OSError):  # something of the user's lies there, or nothing was ever written
+            self._delete_parts(set(self._numbers()))
+            with suppress(OSError):  # something of the user's lies there
                 self.backup_dir.rmdir()

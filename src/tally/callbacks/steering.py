@@ -117,6 +117,8 @@ class SwapEMAWeights(Callback):
     Source: `keras.callbacks.SwapEMAWeights`.
     """
 
+    kept = ("_averaged",)
+
     def __init__(self, swap_on_epoch: bool = False) -> None:
         self.swap_on_epoch = swap_on_epoch
         self._averaged = False

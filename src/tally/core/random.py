@@ -67,6 +67,16 @@ def pass_over(count: int) -> None:
     _Global.numbers = itertools.count(keys_drawn() + count)
 
 
+def global_state() -> tuple[int, int]:
+    """The global seed and how many keys were drawn from it: all that the next ones depend on."""
+    return _Global.seed, keys_drawn()
+
+
+def set_global_state(seed: int, drawn: int) -> None:
+    """Go on with the global sequence where `global_state` has told it to be."""
+    _Global.seed, _Global.numbers = seed % 2**32, itertools.count(drawn)
+
+
 def next_key() -> Key:
     """Draw the next key of the global sequence."""
     return Key(_Global.seed, next(_Global.numbers))
@@ -152,6 +162,16 @@ class SeedGenerator(Configured):
         state = self.state.value
         self.state.assign(state + jnp.array([0, 1], dtype="uint32"))
         return state
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put into a file's group how far it has moved on, as Keras does."""
+        store["0"] = self.state
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Move on to where the one in a file was; a file that says nothing about it changes nothing."""
+        state = np.asarray(store["0"]) if "0" in store else None
+        if state is not None and state.shape == (2,):
+            self.state.assign(state.astype("uint32"))
 
     def key(self) -> jax.Array:
         """The next JAX key."""

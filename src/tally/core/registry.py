@@ -446,8 +446,18 @@ def _load_rooms() -> None:
         importlib.import_module(f"tally.{room}")
 
 
-define_form("__numpy__", read=lambda c: np.array(c["config"]["value"], dtype=c["config"]["dtype"]))
-define_form("__tensor__", read=lambda c: np.array(c["config"]["value"], dtype=c["config"]["dtype"]))
+def _read_array(form: dict[str, Any]) -> np.ndarray:
+    """An array as a file describes it; a dtype that is itself a large array is none."""
+    dtype = np.dtype(form["config"]["dtype"])
+    if dtype.subdtype is not None:
+        raise SavingError(
+            f"A configuration has an array of the type {str(dtype)[:80]}, which is no type of a number."
+        )
+    return np.array(form["config"]["value"], dtype=dtype)
+
+
+define_form("__numpy__", read=_read_array)
+define_form("__tensor__", read=_read_array)
 define_form("__bytes__", read=lambda c: c["config"]["value"].encode("latin-1"))
 define_form("__slice__", read=lambda c: slice(c["config"]["start"], c["config"]["stop"], c["config"]["step"]))
 define_form("__ellipsis__", read=lambda _: ...)

@@ -137,6 +137,8 @@ def _newest(folder: Path) -> tuple[Path | None, int]:
 
 
 def _read_bytes(path: Path, limits: Limits, files: dict[Path, None]) -> bytes:
+    if path.is_symlink():
+        raise BadFileError(path, "is a link, maybe to something that is no part of the checkpoint")
     with opened(path) as window:
         if window.size > limits.header:
             raise BadFileError(path, f"has {window.size:,} bytes, more than {limits.header:,}")

@@ -27,13 +27,13 @@ _OPTIONS = tuple(_WORDS.split())
 """What enters a formula, in the order a reader meets it; read from the attributes, where it is settled."""
 
 
-def account(layer: Layer) -> Ledger:
+def account(layer: Any) -> Ledger:
     """Give account of a layer or a model: all weights, seeds, optimizer variables, and layers inside.
 
     Nothing is drawn and nothing runs: planned weights are counted by their shapes.
 
     Args:
-        layer: A layer or a model, built or not.
+        layer: A layer or a model, built or not; or one of another library, a tree of arrays, or the path of a file.
 
     Example:
         >>> model = tally.Sequential([tally.Input((10,)), tally.layers.Dense(5)])
@@ -42,7 +42,11 @@ def account(layer: Layer) -> Ledger:
         >>> [entry.path for entry in account(model).entries]
         ['dense/kernel', 'dense/bias']
     """
-    return survey(layer).ledger
+    if isinstance(layer, Layer):
+        return survey(layer).ledger
+    from tally.models.verbs.subject import ledger_of
+
+    return ledger_of(layer)
 
 
 class Survey(NamedTuple):
@@ -62,10 +66,7 @@ class Survey(NamedTuple):
 def survey(layer: Layer) -> Survey:
     """Give account of a layer or a model, as `account`, and say what each line is about."""
     with unchanging(), collecting_later():
-        makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
-        walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
-        walk.visit(layer, "")
-        walk.share()
+        walk = _walked(layer)
         walk.add_untracked(layer)
     walk.add_optimizer(layer)
     source = "tally model" if isinstance(layer, Model) else "tally layer"
@@ -73,6 +74,30 @@ def survey(layer: Layer) -> Survey:
         name=layer.name, source=source, owners=tuple(walk.owners), entries=tuple(walk.entries.values())
     )
     return Survey(ledger, walk.layers, walk.homes)
+
+
+def arrays_of(layer: Layer) -> dict[str, tuple[Variable, tuple[int, ...]]]:
+    """Which variable holds the array of each entry that counts, optimizer and seeds included; nothing is followed.
+
+    Args:
+        layer: A layer or a model.
+
+    Returns:
+        Path -> the variable, and which block of it where it holds the arrays of several: of blocks inside blocks the
+        number of each, the innermost last.
+    """
+    with unchanging():
+        walk = _walked(layer)
+    found = {path: mark for mark, path in walk.counted.items()}
+    return found | {path: (variable, ()) for path, variable in walk.add_optimizer(layer)}
+
+
+def _walked(layer: Layer) -> "_Walk":
+    makers = {v: one for one in layer._flatten_layers() for v in one._held.weights}
+    walk = _Walk(trainable=set(layer.trainable_variables), makers=makers)
+    walk.visit(layer, "")
+    walk.share()
+    return walk
 
 
 class _Names:
@@ -221,13 +246,16 @@ class _Walk:
         kept = tuple(one for one in owner.constants if one[0] != array_named(name))
         self.owners[place] = replace(owner, constants=kept)
 
-    def add_optimizer(self, layer: Layer) -> None:
-        """Enter what the optimizer of a compiled model keeps, under the model itself."""
+    def add_optimizer(self, layer: Layer) -> list[tuple[str, Any]]:
+        """Enter what the optimizer of a compiled model keeps, under the model itself; return the paths it has there."""
+        added: list[tuple[str, Any]] = []
         optimizer: Any = layer.optimizer if isinstance(layer, Model) else None
         for variable in optimizer.variables if getattr(optimizer, "built", False) else ():
             path = self.names.take(f"optimizer/{variable.path}")
             shape, dtype = tuple(variable.shape), str(variable.dtype)
             self.entries[path] = Entry(path=path, owner="", shape=shape, dtype=dtype, state="optimizer")
+            added.append((path, variable))
+        return added
 
     def _state(self, variable: Variable) -> State:
         if variable.is_seed:

@@ -10,7 +10,7 @@ from tally.core.graph import Graph
 from tally.core.layer import Layer, describe
 from tally.core.registry import custom_object_scope, serialize_object, snake_case
 from tally.core.symbol import KerasTensor, leaves
-from tally.core.variable import as_array
+from tally.core.variable import Variable, as_array
 from tally.models.accountable import Accountable
 from tally.models.graph_config import graph_from_config, graph_to_config
 from tally.saving.archive import load_weights, save_model, save_weights
@@ -260,13 +260,50 @@ class Model(Accountable, Trainable, Layer):
         """Write the model, its weights and its optimizer to a `.keras` file that Keras 3 reads, too."""
         save_model(self, filepath, overwrite=overwrite, zipped=zipped)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights to a `.weights.h5` file that Keras 3 reads, too."""
-        save_weights(self, filepath, overwrite=overwrite)
+    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Write the weights to a `.weights.h5` file that Keras 3 reads, too, or to a `.safetensors` file.
 
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
-        """Read the weights from a `.weights.h5` or `.keras` file."""
-        load_weights(self, filepath, skip_mismatch=skip_mismatch)
+        Args:
+            filepath: Where; its ending says the form.
+            overwrite: Whether a file that is there may be replaced.
+            **options: For safetensors `max_shard_size`, such as `"5GB"`, past which the weights are shared out among
+                several files and an index; and `include_optimizer`.
+        """
+        save_weights(self, filepath, overwrite=overwrite, **options)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, *, by_name: bool = False, name_map: Any = None
+    ) -> Any:
+        """Read the weights from a file, or from a model made elsewhere; see `tally.saving.load_weights`.
+
+        Args:
+            filepath: A `.weights.h5` or `.keras` file; a `.safetensors` file, a folder of the Hugging Face Hub, a
+                PyTorch file; or a PyTorch module, a state dict, a Keras model.
+            skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
+            by_name: For an older `.h5` file: find layers by their names and leave out those that only one side has.
+            name_map: Names in the source -> paths in the model, where they don't tell where they belong.
+
+        Returns:
+            For what is not in Keras's own form, a report of what went where, and what was done to it.
+        """
+        return load_weights(self, filepath, skip_mismatch, by_name=by_name, name_map=name_map)
+
+    def checkpoints(self, directory: Any, **options: Any) -> Any:
+        """The manager of checkpoints in a folder, a `tally.saving.CheckpointManager`.
+
+        Args:
+            directory: The folder.
+            **options: `max_to_keep` and `save_on_background`.
+        """
+        from tally.saving.orbax import CheckpointManager
+
+        return CheckpointManager(directory, **options)
+
+    def held_arrays(self) -> dict[str, tuple[Variable, tuple[int, ...]]]:
+        """Which variable holds the array at each path of the account, and which block of it; for what saves weights."""
+        from tally.models.ledger import arrays_of
+
+        return arrays_of(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:

@@ -21,6 +21,7 @@ from tally.report.records import Record, record, to_csv, to_pandas
 from tally.report.rows import Line, Node, flatten, grow
 from tally.report.terminal import line_length as terminal_width
 from tally.report.totals import notes, totals
+from tally.writing import write_text
 
 _EVERYTHING = sys.maxsize
 _SCHEMA_VERSION = 1
@@ -99,7 +100,7 @@ class Summary:
             page = (
                 f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{title}</title>\n{html.PAGE}\n{fragment}\n'
             )
-            Path(path).write_text(page, encoding="utf-8")
+            write_text(path, page)
         return fragment
 
     def to_markdown(self, path: str | Path | None = None) -> str:
@@ -150,7 +151,7 @@ class Summary:
 
 def _kept(text: str, path: str | Path | None) -> str:
     if path is not None:
-        Path(path).write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        write_text(path, text if text.endswith("\n") else text + "\n")
     return text
 
 

@@ -1,14 +1,16 @@
 """Files that are whole or not there: written beside their place and moved in one stroke; read within limits."""
 
-import os
-import tempfile
+import errno
+import io
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tally.core.errors import SavingError
+from tally.core.errors import SavingError, TallyError
+from tally.writing import replaced
 
 if TYPE_CHECKING:
     import h5py  # imported by what uses it: most programs neither save nor load
@@ -24,31 +26,87 @@ def replace_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a path to write to; when the block succeeds it becomes `path`, else what was there stays.
 
     Raises:
-        SavingError: There is a file and `overwrite` is false, or the folder doesn't exist.
+        SavingError: There is a file and `overwrite` is false, the folder doesn't exist, or the disk is full.
     """
     path = path.resolve()  # through a link to the file it means
     if path.exists() and not overwrite:
         raise SavingError(
             f"There is a file at {path} already.", do="choose another name, or pass overwrite=True"
         )
+    if path.is_dir():
+        raise SavingError(f"{path} is a folder.", do="name a file in it")
     if not path.parent.is_dir():
         raise SavingError(f"There is no folder {path.parent}.", do="make it first")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    had = "; the file that was there is as it was" if path.exists() else ""
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        if path.exists():
-            part.chmod(path.stat().st_mode & 0o777)
-        else:
-            umask = os.umask(0)
-            os.umask(umask)
-            part.chmod(0o666 & ~umask)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        with replaced(path) as part:
+            yield part
+    except OSError as error:
+        raise SavingError(
+            f"{path} could not be written: {error.strerror or error}.",
+            where=f"{_free(path.parent)} bytes are free in {path.parent}{had}",
+            do=_REMEDIES.get(error.errno or 0, "save to another folder"),
+        ) from error
+
+
+_FULL = "make room there, or save to a folder on another disk"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or save to another file system",
+    errno.EACCES: "save to a folder that you may write to",
+    errno.EROFS: "save to a folder that you may write to",
+}
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free:,}"
+    except OSError:
+        return "an unknown number of"
+
+
+class _Written(io.FileIO):
+    """A file for the HDF5 library, which may crash when a write fails: it is told that all went well until the end."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or nothing more once that has failed."""
+        left = memoryview(data).cast("B")
+        while left and self.failed is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.failed = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failed = self.failed or error
+            return size or 0
+
+
+@contextmanager
+def written_hdf5(part: Path) -> "Iterator[h5py.File]":
+    """An HDF5 file to write.
+
+    Args:
+        part: Where; a file that `replace_file` gave.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    import h5py
+
+    with _Written(part, "w+") as raw:
+        with h5py.File(raw, "w") as file:
+            yield file
+        if raw.failed is not None:
+            raise raw.failed
 
 
 def read_member(archive: zipfile.ZipFile, name: str, *, limit: int | None = None) -> bytes:
@@ -93,6 +151,22 @@ def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
         target.write_bytes(read_member(archive, member))
 
 
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Say in one kind of error that a configuration describes nothing that can be made.
+
+    Raises:
+        SavingError: Something else than this library's own errors came out of the block.
+    """
+    try:
+        yield
+    except TallyError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        raise SavingError(f"The configuration in {path} describes no model: {reason}") from error
+
+
 def find_group(file: "h5py.File", path: str, source: Any) -> "h5py.Group | None":
     """A group by its path, followed step by step so that no link leads out of the file; None when there is none.
 
@@ -105,7 +179,7 @@ def find_group(file: "h5py.File", path: str, source: Any) -> "h5py.Group | None"
     for part in path.split("/"):
         if part not in here:
             return None
-        here = _step(here, part, source)
+        here = step_into(here, part, source)
         if not isinstance(here, h5py.Group):
             return None
     return here
@@ -120,16 +194,28 @@ def numbers_in(file: "h5py.File", path: str, source: Any) -> "dict[str, h5py.Dat
     import h5py
 
     group = find_group(file, path, source)
-    found = {} if group is None else {str(name): _step(group, str(name), source) for name in group}
+    found = {} if group is None else {str(name): step_into(group, str(name), source) for name in group}
     arrays = {name: thing for name, thing in found.items() if isinstance(thing, h5py.Dataset)}
     for name, dataset in arrays.items():
-        problem = _distrust(dataset)
-        if problem:
-            raise SavingError(f"The array '{path}/{name}' in {source} {problem}.", do="don't trust this file")
+        check_numbers(dataset, f"{path}/{name}", source)
     return arrays
 
 
-def _step(group: Any, name: str, source: Any) -> Any:
+def check_numbers(dataset: "h5py.Dataset", path: str, source: Any) -> None:
+    """See to it that the values of an array are plain numbers of its file.
+
+    Raises:
+        SavingError: It lies in another file, holds no numbers, or claims far more than is stored.
+    """
+    try:
+        problem = _distrust(dataset)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        problem = f"is damaged: {error}"
+    if problem:
+        raise SavingError(f"The array '{path}' in {source} {problem}.", do="don't trust this file")
+
+
+def step_into(group: Any, name: str, source: Any) -> Any:
     """A member of a group, unless it is a link to somewhere else."""
     import h5py
 
@@ -138,7 +224,12 @@ def _step(group: Any, name: str, source: Any) -> Any:
             f"'{group.name.rstrip('/')}/{name}' in {source} is a link to somewhere else.",
             do="don't trust this file",
         )
-    return group[name]
+    try:
+        return group[name]
+    except (KeyError, ValueError, TypeError) as error:  # what h5py says of a header that was overwritten
+        raise SavingError(
+            f"'{name}' in {source} is damaged: {error}", do="copy or download it again"
+        ) from error
 
 
 def _distrust(dataset: "h5py.Dataset") -> str | None:

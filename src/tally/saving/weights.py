@@ -15,6 +15,7 @@ from tally.core.layer import Layer
 from tally.core.registry import snake_case
 from tally.core.variable import Variable
 from tally.saving.files import numbers_in
+from tally.saving.matching import cut
 
 if TYPE_CHECKING:
     import h5py
@@ -145,10 +146,12 @@ def read_weights(file: "h5py.File", model: Layer, *, source: Any, skip_mismatch:
         else:
             assigned += [(variable, found[str(i)]) for i, variable in enumerate(thing._file_variables())]
     if wrong and not skip_mismatch:
-        more = f", and {len(wrong) - 1} more." if len(wrong) > 1 else "."
+        more = f", and {len(wrong) - 1} more." if len(wrong) > 1 else "." if wrong[0][-1] != "?" else ""
         raise SavingError(
             f"The weights in {source} don't fit '{model.name}': {wrong[0]}{more}",
-            where="; ".join(wrong[1:6]),
+            where="; ".join(
+                (*cut(wrong[1:], "that don't fit"), *cut(_surplus(file, known), "only in the file"))
+            ),
             do="build the model the file was made from, or pass skip_mismatch=True; nothing was changed",
         )
     values = [_value(dataset) for _, dataset in assigned]
@@ -164,15 +167,17 @@ def _keeps_to_the_layout(thing: Any) -> bool:
 
 
 def _compare(layer: Layer, found: "dict[str, h5py.Dataset]") -> str | None:
-    """The first variable whose shape in the file is another."""
+    """The variables whose shape in the file is another."""
     variables = layer._file_variables()
     if len(found) != len(variables):
         return None
-    for i, variable in enumerate(variables):
-        shape = tuple(found[str(i)].shape) if str(i) in found else "nothing"
-        if shape != variable.shape:
-            return f"{layer.name}: '{variable.name}' has shape {variable.shape}, the file has {shape}"
-    return None
+    shapes = [tuple(found[str(i)].shape) if str(i) in found else "nothing" for i in range(len(variables))]
+    wrong = [
+        f"'{variable.name}' has shape {variable.shape}, the file has {shape}"
+        for variable, shape in zip(variables, shapes, strict=True)
+        if shape != variable.shape
+    ]
+    return f"{layer.name}: {', '.join(wrong)}" if wrong else None
 
 
 def _missing(
@@ -186,14 +191,31 @@ def _missing(
         return f"{layer.name} is not built, the file has {len(found)} weights for it"
     if not found:
         unused = [name for name in _groups(file) if name not in known]
+        wanted = [variable.shape for variable in layer._file_variables()]
+        unused = [name for name in unused if _shapes_at(file, name) == wanted] or unused
         return f"the file has nothing at '{path}' for {layer.name}.{nearest(path, unused)}"
     return f"{layer.name} has {count} weights, the file has {len(found)}"
 
 
 def _groups(file: "h5py.File") -> list[str]:
     names: list[str] = []
-    file.visit(lambda name: names.append(name.removesuffix("/vars")) if name.endswith("/vars") else None)
+    file.visit(
+        lambda name: names.append(str(name).removesuffix("/vars")) if str(name).endswith("/vars") else None
+    )
     return names
+
+
+def _shapes_at(file: "h5py.File", name: str) -> list[tuple[int, ...]]:
+    """The shapes of a layer's variables in a file, in their order."""
+    found: Any = file[f"{name}/vars"]
+    return [tuple(getattr(found[key], "shape", ())) for key in sorted(found, key=lambda key: (len(key), key))]
+
+
+def _surplus(file: "h5py.File", known: dict[str, Any]) -> list[str]:
+    """What the file holds for layers that the model hasn't; an optimizer is no layer."""
+    names = [name for name in _groups(file) if name not in known and not name.startswith("optimizer")]
+    shapes = ((name, _shapes_at(file, name)) for name in names)
+    return [f"{name} {', '.join(map(str, found))} is only in the file" for name, found in shapes if found]
 
 
 def _value(dataset: "h5py.Dataset") -> np.ndarray:

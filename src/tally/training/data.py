@@ -4,13 +4,14 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count, islice
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tally.core.random import next_key
+from tally.core.random import Key, next_key
 from tally.training.data_arrays import (
     Batch,
     as_arrays,
@@ -71,10 +72,17 @@ class DataSource(Pieces, ABC):
         self._peeked: Any = None
         self._measured: int | None = None  # batches in a pass that was seen to its end
         self._has_given = False
+        self._began, self._given = (
+            0,
+            0,
+        )  # where in the pass the epoch began, and how many batches it gave since
+        self._before = 0  # batches of the epoch that another process has had
+        self._key: Key | None = None  # what the order of the pass was drawn from
+        self._asked_key: Key | None = None
 
     @abstractmethod
-    def _start_pass(self) -> Iterator[Any]:
-        """Begin anew; gives what `pieces` gives."""
+    def _start_pass(self, skip: int = 0) -> Iterator[Any]:
+        """Begin anew, after so many batches; gives what `pieces` gives."""
 
     @abstractmethod
     def _pass_length(self) -> int | None:
@@ -90,6 +98,47 @@ class DataSource(Pieces, ABC):
 
     def on_epoch_end(self) -> None:
         """Tell the data that an epoch has ended."""
+
+    @property
+    def cut(self) -> list[Any]:
+        """How the data are cut into epochs and batches; positions in data that are cut otherwise mean nothing."""
+        return [self._pass_length(), self.batch_size, self.steps_per_epoch]
+
+    def whereabouts(self, done: int) -> dict[str, Any]:
+        """Where in the data an epoch is, for `go_on` in another process.
+
+        Args:
+            done: How many batches of the epoch in hand were used; 0 when it is over.
+        """
+        position = self._began + (done or self._given)
+        if not done and (self.steps_per_epoch is None or position == self._pass_length()):
+            position = 0
+        key = None if self._key is None or not position else list(self._key)
+        return {"cut": self.cut, "position": position, "done": done, "key": key, "length": self._measured}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Give from now on what followed in the process that told its whereabouts.
+
+        Args:
+            state: What `whereabouts` gave for data that are cut in the same way.
+        """
+        position, self._before = int(state["position"]), int(state["done"])
+        self._measured = state["length"] if self._measured is None else self._measured
+        self._has_given = self._has_given or position > 0
+        self._asked_key = None if state["key"] is None else Key(*map(int, state["key"]))
+        if position:
+            self._skip_to(position)
+        elif self._position or self._key is not None:
+            self.close()
+
+    def _skip_to(self, position: int) -> None:
+        self.close()
+        self._pass, self._position = self._start_pass(position), position
+
+    def _draw_key(self) -> Key:
+        """What the order of a pass is drawn from: the next key, or that of the pass which is gone on with."""
+        self._key, self._asked_key = self._asked_key or next_key(), None
+        return self._key
 
     def close(self) -> None:
         """Let go of what a pass holds, threads and processes included."""
@@ -126,18 +175,21 @@ class DataSource(Pieces, ABC):
         Raises:
             DataError: There is no batch at all, or a batch doesn't fit together.
         """
-        wanted, given = self.steps_per_epoch, 0
-        if self._pass is None or (wanted is None and self._position):
+        wanted, given, self._before = self.steps_per_epoch, self._before, 0
+        if self._pass is None or (wanted is None and self._position and not given):
             self._restart()
+        self._began, self._given = self._position - given, given
         while given != wanted:
             batch = self._draw()
             if batch is None and given == 0 and self._position:  # the epoch before used up the pass exactly
                 self._restart()
+                self._began = 0
                 batch = self._draw()
             if batch is None:
                 self._run_out(given)
                 return
             given += 1
+            self._given = given
             self._position += 1
             self._has_given = True
             yield batch
@@ -198,16 +250,17 @@ class _Arrays(DataSource):
         """The order of examples in the next pass, from the global seed; None leaves them as they are."""
         if not self.shuffle:
             return None
-        generator = np.random.default_rng(next_key())
+        generator = np.random.default_rng(self._draw_key())
         if self.shuffle == "batch":
             starts = range(0, self.examples, self.batch_size)
             blocks = [np.arange(start, min(start + self.batch_size, self.examples)) for start in starts]
             return np.concatenate([generator.permutation(block) for block in blocks])
         return generator.permutation(self.examples)
 
-    def _start_pass(self) -> Iterator[Cut]:
+    def _start_pass(self, skip: int = 0) -> Iterator[Cut]:
         order = self.order()
-        for number, start in enumerate(range(0, self.examples, self.batch_size)):
+        starts = enumerate(range(0, self.examples, self.batch_size))
+        for number, start in islice(starts, skip, None):
             yield Cut(number, min(self.batch_size, self.examples - start), order)
 
     def batch_of(self, piece: Cut) -> Batch:
@@ -273,12 +326,21 @@ class _Iterable(DataSource):
             return None
         return length if length < sys.maxsize // 2 else None  # how grain says "without end"
 
-    def _iterate(self) -> Iterator[Any]:
+    def _iterate(self, skip: int) -> Iterator[Any]:
+        del skip  # what comes by itself can't be told to leave some out
         return self.items.as_numpy_iterator() if self._is_fresh else iter(self.items)
 
-    def _start_pass(self) -> Iterator[Batch]:
-        for item in self._iterate():
+    def _start_pass(self, skip: int = 0) -> Iterator[Batch]:
+        for item in self._iterate(skip):
             yield self._unpack(item)
+
+    def _skip_to(self, position: int) -> None:
+        """Draw at once what is left out, before random numbers are put back that the drawing may use up."""
+        if self._pass is None or self._position or not hasattr(self.items, "__next__"):
+            self._restart()
+        while self._position < position:  # a generator may have given its first batch to build the model from
+            self._draw()
+            self._position += 1
 
     def _unpack(self, item: Any) -> Batch:
         parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
@@ -317,14 +379,17 @@ class _Python(_Iterable):
     def on_epoch_end(self) -> None:
         self.items.on_epoch_end()
 
-    def _iterate(self) -> Iterator[Any]:
+    def _skip_to(self, position: int) -> None:
+        DataSource._skip_to(self, position)
+
+    def _iterate(self, skip: int) -> Iterator[Any]:
         length = self._pass_length()
-        order = None
-        if length is not None:
-            order = range(length)
-            if self.shuffle:
-                order = [int(i) for i in np.random.default_rng(next_key()).permutation(length)]
-        return read_ahead(self.items, order)
+        if length is None:
+            return read_ahead(self.items, count(skip))
+        order = list(range(length))
+        if self.shuffle:
+            order = [int(i) for i in np.random.default_rng(self._draw_key()).permutation(length)]
+        return read_ahead(self.items, order[skip:])
 
 
 def _detached(part: Any) -> Any:

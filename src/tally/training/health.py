@@ -90,11 +90,16 @@ class Watch:
         self.seconds, self.most, self.most_bytes = seconds, most, most_bytes
         self.batch_of: Callable[[Any], Any] = lambda piece: piece
         """What makes a batch of that which stands for it."""
+        self._is_new = True
         self._batches: list[Any] = []
         self._first = 0  # number of the step that took the first of them
         self._waiting = 0
         self._earlier: Any = None
         self._looked = time.monotonic()
+
+    def go_on(self, made: int) -> None:
+        """Begin after so many steps that another process has made."""
+        self._first = made
 
     def note(self, batches: list[Any], record: Any) -> tuple[int, Any] | None:
         """Take note of steps and the record after them; gives what `look` gives when it is time to look.
@@ -103,7 +108,8 @@ class Watch:
             batches: The batches of those steps, or what stands for them.
             record: How many steps were made in all, and which was the first bad one, or -1.
         """
-        if not self._batches and not self._first:
+        if self._is_new:
+            self._is_new = False
             size = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(batches[0]))
             self.most = max(1, min(self.most, self.most_bytes // max(size, 1)))
         self._batches += batches

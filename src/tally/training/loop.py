@@ -17,6 +17,7 @@ from tally.training.feed import Call, Feed
 from tally.training.health import Interrupts, Watch, explain_bad_step
 from tally.training.holding import Hold
 from tally.training.keeping import device_of
+from tally.training.resuming import Run
 from tally.training.step import Plan
 
 _IN_FLIGHT = 8
@@ -62,6 +63,17 @@ class Training:
             self.device = device_of(values) if self._is_jitted else None
         return plan
 
+    def go_on(self, seed: int, made: int) -> None:
+        """Go on with another run's random numbers, as if its steps had been made here.
+
+        Args:
+            seed: What that run drew them from.
+            made: How many steps it made.
+        """
+        self.seed = jnp.asarray(np.uint32(seed))
+        self.record = jnp.asarray(np.array([made, -1], "int32"))
+        self.watch.go_on(made)
+
     def step(self, batch: Any) -> dict[str, Any]:
         """Run the compiled step on a batch; gives its logs."""
         logs = self._run([(self._plan.steps.given(), batch)])
@@ -86,11 +98,13 @@ class Training:
                 interrupts.release()
         return logs
 
-    def epoch(self, source: DataSource, callbacks: CallbackList, epoch: int) -> dict[str, float] | None:
-        """All steps of an epoch; gives its logs, or None when there was no batch."""
+    def epoch(
+        self, source: DataSource, callbacks: CallbackList, epoch: int, run: Run
+    ) -> dict[str, float] | None:
+        """All steps of an epoch, or those still to be made; gives its logs, or None when there was no batch."""
         plan = self.begin()
         feed = Feed(source, plan.steps, self.trainer.steps_per_execution, self.device)
-        model, watch, done, logs = self.trainer.model, self.watch, 0, {}
+        model, watch, done, logs = self.trainer.model, self.watch, run.done, run.logs
         watch.batch_of = feed.batch_of
         tell_begin, tell_end = (
             callbacks.teller("on_train_batch_begin"),
@@ -102,6 +116,7 @@ class Training:
                 tell_begin(done)
             logs = self._run(calls)
             done += len(pieces)
+            run.done, run.logs = done, logs
             bad = watch.note(pieces, self.record)
             if bad is not None:
                 self._react(bad, epoch)
@@ -164,25 +179,31 @@ def train(
     forgives = any(isinstance(callback, TerminateOnNaN) for callback in callbacks)
     with Interrupts() as interrupts:
         training = Training(trainer, interrupts, forgives=forgives)
+        trainer.run = run = Run(training, source, validation, callbacks)
         logs: dict[str, Any] = {}
         try:
             callbacks.on_train_begin()
             start = max(initial_epoch, getattr(model, "_initial_epoch", 0) or 0)
+            trainer.go_on(run, start)
+            run.start(start)
             for epoch in range(start, epochs):
-                training.reset_metrics()
-                callbacks.on_epoch_begin(epoch)
-                found = training.epoch(source, callbacks, epoch)
+                if run.is_over:
+                    break
+                run.begin(epoch)
+                found = training.epoch(source, callbacks, epoch, run)
                 if found is None:  # a generator that is used up
                     break
                 logs = found
                 if validation is not None and is_due(epoch, validation_freq):
                     measured = test(trainer, validation, callbacks, seed=training.seed)
                     logs.update({f"val_{name}": value for name, value in measured.items()})
+                run.end(epoch)
                 callbacks.on_epoch_end(epoch, logs)
                 if model.stop_training:
                     break
         finally:
             training.close()
+            trainer.run = None
             for opened in (source, validation):
                 if opened is not None:
                     opened.close()

@@ -23,6 +23,7 @@ from tally.training import loop
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names, settled
+from tally.training.resuming import Run
 from tally.training.step import DONATED, MAKERS, Plan, State, Steps, forward
 
 
@@ -45,6 +46,10 @@ class Trainer:
         self._parts: dict[str, Any] = {}
         self._functions: dict[Any, Any] = {}
         self._plans: dict[str, Plan] = {}
+        self.run: Run | None = None
+        """The `fit` that is under way."""
+        self.left_off: tuple[bytes, Any] | None = None
+        """Where the run stood that the model's file was saved in, and that file; the next `fit` may go on from it."""
         self.compiled_at: str | None = None
         self.looked_at = 0
         """The compilation before whose first step mistakes were looked for."""
@@ -420,6 +425,17 @@ class Trainer:
             when = {"epochs": epochs, "initial_epoch": initial_epoch, "validation_freq": validation_freq}
             loop.train(self, source, validation, told, **when)
         return told.history or History()
+
+    def go_on(self, run: Run, first: int) -> None:
+        """Go on where the run stood that the model's file was saved in, if that is the epoch asked for.
+
+        Args:
+            run: The `fit` that begins.
+            first: The epoch it begins with.
+        """
+        left_off, self.left_off = self.left_off, None
+        if left_off is not None and first > 0 and not run.goes_on:
+            run.load(*left_off, first=first)
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
     def evaluate(

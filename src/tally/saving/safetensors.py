@@ -1,0 +1,296 @@
+"""Weights in safetensors, in one file or several: each under its path, with the account in the header."""
+
+import json
+import math
+import re
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tally.accounting.ledger import Ledger
+from tally.core.errors import SavingError
+from tally.formats import safetensors as form
+from tally.formats.shards import INDEX
+from tally.formats.tensor import Contents, Tensor
+from tally.saving.arrays import Place, Places, assign, places_of, read_array
+from tally.saving.files import replace_file
+from tally.saving.matching import Renaming, compare, refuse, rename
+from tally.saving.outcome import Match
+
+ENDING = ".safetensors"
+LEDGER = "tally.ledger"
+"""Under which the header's metadata hold the account, as JSON."""
+_WRITE = "tally.write"
+"""Under which each of several files and their index say that they were written together."""
+_CODES = {dtype: (code, width) for code, (dtype, width) in form.TYPES.items() if width >= 8}
+_CODES |= {"int4": ("I8", 8), "uint4": ("U8", 8)}
+"""What the format calls each type. It has none for 4 bits: such a number takes a byte, and the account says so."""
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def save_safetensors(
+    model: Any,
+    path: Path,
+    *,
+    overwrite: bool = True,
+    max_shard_size: int | str | None = None,
+    include_optimizer: bool = False,
+) -> None:
+    """Write a model's weights to a safetensors file, or to several and an index, as the Hugging Face Hub has them.
+
+    Weights that are tied are stored once. One array at a time is fetched from its device.
+
+    Args:
+        model: A built model.
+        path: Where; ends in `.safetensors`.
+        overwrite: Whether files that are there may be replaced. They stay until all new ones are complete.
+        max_shard_size: The most bytes of one file, as a number or as `"5GB"`; an array that is larger has a file of
+            its own. None writes one file, whatever its size.
+        include_optimizer: Whether to store what the optimizer keeps, too.
+
+    Raises:
+        SavingError: The model isn't built, the size is none, or the format has no form for a type of weight.
+    """
+    if path.name.endswith(INDEX):
+        path = path.with_name(path.name.removesuffix(INDEX))
+    model.materialize()
+    held = places_of(model)
+    if not held.weights:
+        raise SavingError(f"'{model.name}' has no weights to save: it has not seen an input shape yet.")
+    places = [*held.weights.values(), *(held.optimizer if include_optimizer else ())]
+    ledger = model.account().to_json()
+    parts = _shared_out(places, _bytes(max_shard_size))
+    if len(parts) == 1:
+        _refuse_other(path.with_name(path.name + INDEX), overwrite)
+        with replace_file(path, overwrite=overwrite) as part:
+            _write(part, parts[0], {"format": "tally", LEDGER: ledger})
+        _remove_old(path, keep=(path.name,))
+    else:
+        _write_shards(path, parts, ledger, overwrite)
+
+
+def _refuse_other(path: Path, overwrite: bool) -> None:
+    """Keep what was saved under this name in the other form, one file or several, if that is wanted."""
+    if path.exists() and not overwrite:
+        raise SavingError(
+            f"There is a file at {path} already.", do="choose another name, or pass overwrite=True"
+        )
+
+
+def _write_shards(path: Path, parts: Sequence[Sequence[Place]], ledger: str, overwrite: bool) -> None:
+    stem = path.name.removesuffix(ENDING)
+    names = [f"{stem}-{number:05}-of-{len(parts):05}{ENDING}" for number in range(1, len(parts) + 1)]
+    placed = {place.path: name for name, part in zip(names, parts, strict=True) for place in part}
+    together = {_WRITE: secrets.token_hex(8)}
+    total = sum(_size(place) for part in parts for place in part)
+    index = {"metadata": {"total_size": total, **together, LEDGER: ledger}, "weight_map": placed}
+    _refuse_other(path, overwrite)
+    with (
+        ExitStack() as open_files
+    ):  # closed from the last to the first: the index gets its name when all shards have
+        last = open_files.enter_context(replace_file(path.with_name(path.name + INDEX), overwrite=overwrite))
+        last.write_text(json.dumps(index, ensure_ascii=True), encoding="utf-8")
+        for name, part in zip(names, parts, strict=True):
+            file = open_files.enter_context(replace_file(path.with_name(name), overwrite=overwrite))
+            _write(file, part, {"format": "tally", **together})
+    _remove_old(path, keep=(*names, path.name + INDEX))
+
+
+def _remove_old(path: Path, keep: Sequence[str]) -> None:
+    """Remove what an earlier save under this name left: the file in one, the index, shards of another number."""
+    stem = re.escape(path.name.removesuffix(ENDING))
+    pattern = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?{re.escape(ENDING)}({re.escape(INDEX)})?")
+    for other in path.parent.iterdir():
+        if other.name not in keep and pattern.fullmatch(other.name):
+            other.unlink()
+
+
+def _bytes(size: int | str | None) -> float:
+    if size is None:
+        return math.inf
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(size))
+    if found is None or found[2].upper() not in _UNITS or float(found[1]) <= 0:
+        raise SavingError(
+            f"max_shard_size can't be {size!r}.", do="pass a number of bytes, or '5GB' or '500MB'"
+        )
+    return float(found[1]) * _UNITS[found[2].upper()]
+
+
+def _size(place: Place) -> int:
+    if place.dtype not in _CODES:
+        raise SavingError(
+            f"The weight '{place.path}' is of type {place.dtype}, for which safetensors has no form.",
+            do="save to a name that ends in .weights.h5",
+        )
+    return math.prod(place.shape) * _CODES[place.dtype][1] // 8
+
+
+def _shared_out(places: Sequence[Place], most: float) -> list[list[Place]]:
+    """Parts in order, each as full as it may be."""
+    parts: list[list[Place]] = [[]]
+    room = most
+    for place in places:
+        size = _size(place)
+        if parts[-1] and size > room:
+            parts.append([])
+            room = most
+        parts[-1].append(place)
+        room -= size
+    return parts
+
+
+def _write(path: Path, places: Sequence[Place], metadata: Mapping[str, str]) -> None:
+    """Write one file: arrays of wide elements first, so that each begins at a multiple of its element's size."""
+    ordered = sorted(places, key=lambda place: -_CODES[place.dtype][1])
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for place in ordered:
+        end = at + _size(place)
+        header[place.path] = {
+            "dtype": _CODES[place.dtype][0],
+            "shape": list(place.shape),
+            "data_offsets": [at, end],
+        }
+        at = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for place in ordered:
+            _write_values(file, place)
+
+
+def _write_values(file: BinaryIO, place: Place) -> None:
+    values = np.ascontiguousarray(place.numpy())
+    if place.dtype in ("int4", "uint4"):
+        values = values.astype(np.int8 if place.dtype == "int4" else np.uint8)
+    file.write(values.reshape(-1).view(np.uint8).data)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+def located(path: Path) -> Path:
+    """The file or the index that a name means: of a model in several files the index lies under that name."""
+    index = path.with_name(path.name + INDEX)
+    return index if not path.exists() and index.is_file() else path
+
+
+def is_own(contents: Contents) -> bool:
+    """Tell whether a file names its arrays by the paths of an account."""
+    return isinstance(contents.metadata.get(LEDGER), str)
+
+
+def load_safetensors(
+    model: Any, contents: Contents, path: Path, *, skip_mismatch: bool = False, name_map: Renaming = None
+) -> tuple[Match, ...]:
+    """Read weights that `save_safetensors` wrote, one array at a time.
+
+    Args:
+        model: A built model.
+        contents: What the headers say.
+        path: The file or index, for messages.
+        skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
+        name_map: Names in the file -> paths in the model.
+
+    Returns:
+        What was set.
+
+    Raises:
+        SavingError: They don't fit the model; then nothing is changed. Or the files weren't written together.
+    """
+    _check_together(contents, path)
+    ledger = _ledger(contents)
+    aside = [entry.path for entry in ledger.entries if entry.state == "optimizer"] if ledger else []
+    tensors = {tensor.name: tensor for tensor in contents.tensors}
+    stored = {rename(name, name_map): tensor for name, tensor in tensors.items() if name not in set(aside)}
+    _build_optimizer(model, any(name in tensors for name in aside))
+    held = places_of(model)
+    wanted = {path: place.shape for path, place in held.weights.items()}
+    comparison = compare(wanted, {name: tensor.shape for name, tensor in stored.items()})
+    kept = [tensors[name] for name in aside if name in tensors]
+    wrong = _optimizer_problem(held, kept)
+    if not (comparison.fits and wrong is None) and not skip_mismatch:
+        if comparison.fits:
+            raise SavingError(
+                f"The optimizer's state in {path} doesn't fit '{model.name}': {wrong}.",
+                do="compile with the optimizer it was saved with, or pass skip_mismatch=True; nothing was changed",
+            )
+        raise refuse(comparison, path, model.name)
+    pairs = [
+        (place, stored[name])
+        for name, place in held.weights.items()
+        if name in stored and stored[name].shape == place.shape
+    ]
+    if wrong is None and held.optimizer:
+        pairs += zip(held.optimizer, kept, strict=False)
+    assign((place, _Reading(tensor)) for place, tensor in pairs)
+    if left := (*comparison.lines, *([f"the optimizer: {wrong}"] if wrong else [])):
+        warnings.warn("Left as they were: " + "; ".join(left), stacklevel=5)
+    aside_ids = {id(place) for place in held.optimizer}
+    return tuple(
+        Match(
+            path=place.path,
+            shape=place.shape,
+            sources=(tensor.name,),
+            by="order" if id(place) in aside_ids else "name",
+        )
+        for place, tensor in pairs
+    )
+
+
+class _Reading:
+    """Reads an array when its turn comes."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __call__(self) -> np.ndarray:
+        return read_array(self.tensor)
+
+
+def _ledger(contents: Contents) -> Ledger | None:
+    try:
+        return Ledger.from_json(contents.metadata[LEDGER])
+    except ValueError:
+        return None
+
+
+def _check_together(contents: Contents, path: Path) -> None:
+    """Refuse shards of two saves, which a crash between two renames would leave."""
+    if len(contents.files) < 2:
+        return
+    said = contents.metadata.get(_WRITE)
+    for file in contents.files[1:]:
+        if form.read_one(file).metadata.get(_WRITE) != said:
+            raise SavingError(
+                f"{file.name} was not written together with {path.name}: the last save was cut off.",
+                do="save the model again",
+            )
+
+
+def _build_optimizer(model: Any, is_stored: bool) -> None:
+    optimizer = getattr(model, "optimizer", None)
+    if is_stored and optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def _optimizer_problem(held: Places, kept: Sequence[Tensor]) -> str | None:
+    """What keeps an optimizer's state from going into the model's optimizer; it goes by order, since names differ."""
+    if not kept or not held.optimizer:
+        return None
+    if len(kept) != len(held.optimizer):
+        return f"it has {len(kept):,} arrays, the model's has {len(held.optimizer):,}"
+    return next(_misfits(held.optimizer, kept), None)
+
+
+def _misfits(places: Sequence[Place], tensors: Sequence[Tensor]) -> Iterator[str]:
+    for place, tensor in zip(places, tensors, strict=True):
+        if place.shape != tensor.shape:
+            yield f"'{tensor.name}' is {tensor.shape}, the model's '{place.path}' {place.shape}"
