@@ -164,13 +164,14 @@ class SeedGenerator(Configured):
         return state
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Put into a file's group how far it has moved on, as Keras does."""
-        store["0"] = self.state
+        """Put into a file's group how far it has moved on, as Keras does; one that stands for several has no place."""
+        if not self.state.pieces:
+            store["0"] = self.state
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Move on to where the one in a file was; a file that says nothing about it changes nothing."""
         state = np.asarray(store["0"]) if "0" in store else None
-        if state is not None and state.shape == (2,):
+        if state is not None and state.shape == (2,) and not self.state.pieces:
             self.state.assign(state.astype("uint32"))
 
     def key(self) -> jax.Array:
