@@ -355,7 +355,7 @@ def test_a_redirect_to_another_web_address_is_followed(server: Server, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "address", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,a", "gopher://127.0.0.1/a", "//[/"]
+    "address", ["file://localhost/etc/passwd", "ftp://127.0.0.1/a", "data:,a", "gopher://127.0.0.1/a", "//[/"]
 )
 def test_a_redirect_to_anything_else_is_refused(server: Server, tmp_path: Path, address: str) -> None:
     server.redirect = {"/old.csv": address}

@@ -87,7 +87,9 @@ def test_a_module_that_a_configuration_names_is_not_imported(tmp_path: Path) -> 
 
 def test_keras_own_functions_that_fetch_files_are_not_called(tmp_path: Path) -> None:
     """CVE-2025-8747: `keras.utils.get_file` as a layer's class wrote a file of the attacker's."""
-    fetch = layer("get_file", "keras.utils", origin="file:///etc/passwd", cache_dir=str(tmp_path / "cache"))
+    fetch = layer(
+        "get_file", "keras.utils", origin="file://localhost/etc/passwd", cache_dir=str(tmp_path / "cache")
+    )
     found = accounted(tmp_path, fetch)
     assert "keras.utils.get_file" in found.notes[0]
     assert not (tmp_path / "cache").exists()
