@@ -129,6 +129,17 @@ SECTIONS: tuple[Section, ...] = (
         quick=("--rounds", "3"),
     ),
     Section(
+        name="cutting",
+        title="Prediction in parts",
+        sentence="A batch through blocks of depthwise convolutions, in parts that stay in the processor's cache and as"
+        " a whole, in turns; medians.",
+        columns=columns(
+            "block, batch, part, in parts_ms: in parts ms, whole_ms: whole ms, times_faster, in parts_cpu_ms: CPU ms,"
+            " whole_cpu_ms: whole CPU ms"
+        ),
+        quick=("--rounds", "3"),
+    ),
+    Section(
         name="loop",
         title="What `fit` costs",
         sentence="Microseconds a step for models so small that little else is left to measure, the least of all rounds;"

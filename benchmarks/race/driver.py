@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -183,18 +184,26 @@ def race(
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for contestant in contestants:
+
+            def start(contestant: Contestant) -> dict[str, Any]:
                 say(f"{workload.name}: {contestant.name} starts")
-                process = Process(contestant, workload, Path(folder))
+                process = processes[contestant.name] = Process(contestant, workload, Path(folder))
+                return process.ask() | process.ask("build")
+
+            with ThreadPoolExecutor(
+                machine.cores()
+            ) as starting:  # one does not fill the cores while it compiles
+                answers = {contestant.name: starting.submit(start, contestant) for contestant in contestants}
+            processes = {name: processes[name] for name in answers}
+            for name, answer in answers.items():
                 try:
-                    facts[contestant.name] = process.ask() | process.ask("build")
-                    processes[contestant.name] = process
+                    facts[name] = answer.result()
                 except (Absent, Failed) as reason:
-                    process.close()
+                    processes.pop(name).close()
                     if isinstance(reason, Failed):
                         problems.append(f"{workload.name}: {reason}")
                     records += [
-                        {"workload": workload.name, "mode": mode, "contestant": contestant.name}
+                        {"workload": workload.name, "mode": mode, "contestant": name}
                         | {"absent": str(reason) if isinstance(reason, Absent) else "it failed"}
                         for mode in modes
                     ]

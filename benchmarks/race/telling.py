@@ -162,7 +162,7 @@ def _details(workload: str, records: Sequence[Record]) -> list[str]:
 
 _HEADINGS = (
     *("contestant", "ms a step", "least", "ratio", "quartiles", "CPU ms", "CPU ratio"),
-    *("page faults", "first, s", "peak MB"),
+    *("page faults", "first, CPU s", "peak MB"),
 )
 
 
@@ -212,8 +212,8 @@ def _runs(records: Sequence[Record]) -> list[str]:
         "",
         "All use fp32, Adam with learning rate 1e-3 and ε 1e-7, and the threads their framework takes by itself. JAX,"
         " Flax, Equinox and PyTorch are handed slices of arrays in memory, which is less work than a data loader's;"
-        " `fit` gets the whole arrays. `first` is the time to build the model and to run the first step or batch,"
-        " compilation included, with empty caches and without the import.",
+        " `fit` gets the whole arrays. `first` is the processor's time to build the model and to run the first step or"
+        " batch, compilation included, with empty caches and without the import.",
     ]
 
 

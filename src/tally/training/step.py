@@ -15,6 +15,7 @@ from tally.core.random import step_key
 from tally.core.symbol import leaves, map_tree
 from tally.core.variable import Values, Variable, substitute
 from tally.metrics import Metric
+from tally.training.cutting import compute_in_parts, part_of
 from tally.training.gate import are_usable, change_if, keep_unless
 
 Arrays = list[jax.Array]
@@ -109,7 +110,8 @@ def _changed(variables: list[Variable], before: Arrays, held: Values) -> dict[in
 def forward(trainer: Any, x: Any, *, training: bool) -> Any:
     """The model's outputs, in a phase."""
     with training_phase(training):
-        return trainer.model(x)
+        part = None if training else part_of(trainer.model, x)
+        return trainer.model(x) if part is None else compute_in_parts(trainer.model, x, part)
 
 
 def _compute_loss(trainer: Any, batch: Any, y_pred: Any, *, training: bool) -> tuple[Any, dict[str, Any]]:
