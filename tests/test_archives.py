@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from tests.hostile.bombs import overlapping, quoted
 
-from tally.downloads import get_file
+from tally.core.errors import DataError
+from tally.downloads import archives, get_file
 from tally.downloads.archives import unpack
 from tally.formats.errors import BadFileError
 
@@ -138,6 +139,54 @@ def test_get_file_names_the_folder_as_keras_does(
     assert path == str(tmp_path / "cache" / "datasets" / unpacked)
     assert held(Path(path)) == {"data.csv": CONTENT}
     assert sorted(one.name for one in Path(path).parent.iterdir()) == sorted([kept, unpacked])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip"])
+@pytest.mark.parametrize(
+    "options", [{"extract": True}, {"untar": True}, {"extract": True, "archive_format": ["tar"]}]
+)
+def test_get_file_unpacks_every_kind_that_is_asked_for(
+    tmp_path: Path, mode: str, options: dict[str, Any]
+) -> None:
+    made, write = tmp_path / "made", zipped if mode == "zip" else tar
+    write(made, ("data.csv", CONTENT), **({} if mode == "zip" else {"mode": mode}))
+    if mode == "zip" and options != {"extract": True}:
+        with pytest.raises(BadFileError, match="is no archive of the kind tar"):
+            get_file("a", made.as_uri(), cache_dir=tmp_path, **options)
+        options = {"extract": True, "archive_format": "zip"}
+    assert held(Path(get_file("a", made.as_uri(), cache_dir=tmp_path, **options))) == {"data.csv": CONTENT}
+
+
+def test_an_archive_of_no_format_is_not_unpacked_and_that_is_said(tmp_path: Path) -> None:
+    origin = tar(tmp_path / "a.tar", ("data.csv", CONTENT)).as_uri()
+    with pytest.warns(UserWarning, match="is not unpacked: archive_format is None"):
+        path = get_file("a", origin, cache_dir=tmp_path, extract=True, archive_format=None)
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_or_a_link_where_the_folder_would_be_is_left_alone(tmp_path: Path, link: bool) -> None:
+    origin = tar(tmp_path / "a.tar", ("data.csv", CONTENT)).as_uri()
+    place = Path(get_file(origin=origin, cache_dir=tmp_path))  # first as it is
+    if link:
+        (tmp_path / "mine").mkdir()
+        os.utime(tmp_path / "mine", (0, 0))
+        place.unlink()
+        place.symlink_to(tmp_path / "mine")
+    with pytest.raises(BadFileError, match="which is a file or a link") as caught:
+        get_file(origin=origin, cache_dir=tmp_path, extract=True)
+    assert str(place) in str(caught.value)
+    assert place.is_symlink() if link else place.is_file()
+
+
+def test_a_full_disk_leaves_nothing_half_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "_fill", fail)
+    with pytest.raises(DataError, match=r"could not be unpacked to .*: No space left on device"):
+        get_file("a", tar(tmp_path / "a.tar", ("a", CONTENT)).as_uri(), cache_dir=tmp_path, extract=True)
+    assert [one.name for one in (tmp_path / "datasets").iterdir()] == ["a_archive"]
 
 
 def test_an_archive_is_unpacked_once_and_again_when_it_is_another(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Downloads against a server of our own: pinned, resumed, whole or not there, and no further than they may go."""
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -316,6 +317,67 @@ def test_a_link_in_the_place_of_the_part_is_not_written_through(server: Server, 
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+def test_a_link_in_the_place_of_the_note_is_not_written_through(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "datasets" / ".data.csv.part.json").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="could not be kept"):
+        get_file(origin=f"{server.address}/data.csv", cache_dir=tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_server_that_sends_more_than_it_said_is_not_listened_to(server: Server, tmp_path: Path) -> None:
+    server.headers = {"Content-Length": "5"}
+    path = get_file(origin=f"{server.address}/data.csv", cache_dir=tmp_path)
+    assert Path(path).read_bytes() == CONTENT[:5]
+    with pytest.raises(DataError, match="is not the expected file"):
+        get_file("b", f"{server.address}/data.csv", file_hash=SHA256, cache_dir=tmp_path)
+
+
+def test_a_piece_that_is_longer_than_what_is_missing_is_refused(server: Server, tmp_path: Path) -> None:
+    begun(server, tmp_path)
+    server.headers = {"Content-Range": "bytes 500000-1023999/600000"}
+    with pytest.raises(DataError, match="the server sent more than the 600,000 bytes it spoke of"):
+        get_file(origin=f"{server.address}/long.bin", cache_dir=tmp_path)
+    server.headers = {}
+    get_file(origin=f"{server.address}/long.bin", cache_dir=tmp_path)
+    assert files(tmp_path / "datasets") == {"long.bin": LONG}
+
+
+def test_another_process_that_begins_as_a_file_is_finished_keeps_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, note = tmp_path / ".a.part", tmp_path / ".a.part.json"
+    replace = os.replace
+
+    def and_another_begins(source: Any, target: Any) -> None:
+        replace(source, target)
+        place.write_bytes(b"theirs")
+        note.write_bytes(b"theirs")
+
+    monkeypatch.setattr(os, "replace", and_another_begins)
+    with part_of(tmp_path / "a", "http://example.org/a") as part:
+        part.file.write(b"whole")
+        part.finish(tmp_path / "a")
+    assert files(tmp_path) == {".a.part": b"theirs", ".a.part.json": b"theirs", "a": b"whole"}
+
+
+def test_many_at_once_each_get_the_whole_file(server: Server, tmp_path: Path) -> None:
+    found: list[bytes] = []
+
+    def get() -> None:
+        path = get_file(origin=f"{server.address}/long.bin", cache_dir=tmp_path, file_hash=LONG_SHA256)
+        found.append(Path(path).read_bytes())
+
+    threads = [threading.Thread(target=get) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [LONG] * 6
+    assert files(tmp_path / "datasets") == {"long.bin": LONG}
+
+
 def test_two_processes_at_once_each_bring_a_whole_file(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "datasets"
     folder.mkdir()
@@ -383,9 +445,27 @@ def test_a_body_that_comes_packed_is_refused(server: Server, tmp_path: Path) -> 
         get_file(origin=f"{server.address}/data.csv", cache_dir=tmp_path)
 
 
+def test_a_name_and_a_password_are_told_to_that_server_alone(server: Server, tmp_path: Path) -> None:
+    server.redirect = {"/old.csv": "/data.csv"}
+    origin = server.address.replace("//", "//me%40home:s%3Acret@") + "/old.csv"
+    path = get_file(origin=origin, cache_dir=tmp_path)
+    assert Path(path).read_bytes() == CONTENT
+    told = [asked.get("authorization") for asked in server.asked]
+    assert told == ["Basic " + base64.b64encode(b"me@home:s:cret").decode(), None]
+
+
+def test_a_token_in_the_address_a_server_leads_on_to_is_not_shown(server: Server, tmp_path: Path) -> None:
+    server.redirect = {"/old.csv": "ftp://me:secret@127.0.0.1/a?token=hidden"}
+    with pytest.raises(
+        DataError, match=r"leads on to 'ftp://127.0.0.1/a', which is no http address"
+    ) as caught:
+        get_file(origin=f"{server.address}/old.csv", cache_dir=tmp_path)
+    assert not {"secret", "hidden"} & set(str(caught.value).replace("=", " ").replace(":", " ").split())
+
+
 def test_a_password_in_an_address_is_not_shown(server: Server, tmp_path: Path, capfd: Any) -> None:
     origin = server.address.replace("//", "//me:secret@") + "/missing.csv?token=hidden"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="HTTP Error 404") as caught:
         get_file(origin=origin, cache_dir=tmp_path)
     assert f"{server.address}/missing.csv" in str(caught.value)
     assert "secret" not in str(caught.value) + capfd.readouterr().err
@@ -410,6 +490,51 @@ def test_a_cache_that_can_not_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "datasets").write_text("a file")
     with pytest.raises(DataError, match="or set TALLY_HOME"):
         get_file(origin="http://127.0.0.1:1/a", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "n" * 300])
+def test_a_name_that_no_folder_can_hold_is_said(server: Server, tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="File name too long"):
+        get_file(name + "n" * 15, f"{server.address}/data.csv", cache_dir=tmp_path)
+
+
+def test_a_folder_that_can_not_be_written_to_is_said(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    get_file(origin=f"{server.address}/data.csv", cache_dir=tmp_path)
+    monkeypatch.setattr(os, "open", refuse)  # as for everybody but root
+    assert get_file(origin=f"{server.address}/data.csv", cache_dir=tmp_path)  # what is there needs no writing
+    with pytest.raises(DataError, match=r"could not be kept as .*: Permission denied"):
+        get_file(origin=f"{server.address}/long.bin", cache_dir=tmp_path)
+
+
+def test_where_nobody_has_a_home_another_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TALLY_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(
+        DataError, match=r"~/.tally/datasets: Could not determine home directory\.\n.*TALLY_HOME"
+    ):
+        get_file(origin="http://127.0.0.1:1/a")
+
+
+def test_what_is_no_file_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    os.mkfifo(tmp_path / "datasets" / "a")
+    with pytest.raises(ArgumentError, match="it is a folder or a device"):
+        get_file(origin="http://127.0.0.1:1/a", cache_dir=tmp_path, file_hash=SHA256)
+
+
+def test_of_two_hashes_the_old_name_counts_less(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its sha256 hash is"):
+        get_file(origin=f"{server.address}/data.csv", md5_hash=MD5, file_hash="0" * 64, cache_dir=tmp_path)
+    path = get_file(origin=f"{server.address}/data.csv", md5_hash=MD5, cache_dir=tmp_path)
+    assert Path(path).read_bytes() == CONTENT
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -443,7 +568,9 @@ def test_a_download_says_how_far_it_is(
     assert shown.getvalue() == expected.format(server.address)
 
 
-def test_the_note_beside_a_part_says_where_it_comes_from(server: Server, tmp_path: Path) -> None:
+def test_the_note_beside_a_part_tells_nobody_the_address(server: Server, tmp_path: Path) -> None:
     begun(server, tmp_path)
     note = json.loads(files(tmp_path / "datasets")[".long.bin.part.json"])
-    assert note == {"origin": f"{server.address}/long.bin", "mark": '"one"'}
+    address = hashlib.sha256(f"{server.address}/long.bin".encode()).hexdigest()
+    assert note == {"origin": address, "mark": '"one"'}
+    assert (tmp_path / "datasets" / ".long.bin.part.json").stat().st_mode & 0o077 == 0

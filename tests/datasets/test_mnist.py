@@ -1,7 +1,8 @@
-import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.datasets.made import npz, publish
 
 from tally.core.errors import DataError
 from tally.datasets import mnist
@@ -17,11 +18,8 @@ def small_mnist(tmp_path, monkeypatch):
         "x_test": generator.integers(0, 256, (1, 28, 28), dtype="uint8"),
         "y_test": np.array([7], "uint8"),
     }
-    file = tmp_path / "origin.npz"
-    np.savez(file, **arrays)
-    monkeypatch.setenv("TALLY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(mnist, "_ADDRESS", file.as_uri())
-    monkeypatch.setattr(mnist, "_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    file = npz(tmp_path / "origin.npz", **arrays)
+    publish(monkeypatch, mnist, file)
     return file, arrays
 
 
@@ -40,7 +38,7 @@ def test_mnist_is_downloaded_once(small_mnist, tmp_path):
 
 
 def test_another_file_than_the_known_one_is_refused(small_mnist, monkeypatch):
-    monkeypatch.setattr(mnist, "_SHA256", "0" * 64)
+    monkeypatch.setattr(mnist, "_FILE", replace(mnist._FILE, pin="0" * 64))
     with pytest.raises(DataError, match="not the expected file"):
         mnist.load_data()
 

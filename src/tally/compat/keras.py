@@ -94,7 +94,10 @@ def _home(value: Any) -> str:
 
 
 _MODULES = {
-    "tally.datasets": ("mnist",),
+    "tally.datasets": (
+        *("boston_housing", "california_housing", "cifar10", "cifar100"),
+        *("fashion_mnist", "imdb", "mnist", "reuters"),
+    ),
     "tally.optimizers": ("schedules",),
     "tally.ops": ("image", "linalg", "nn", "numpy"),
 }

@@ -121,13 +121,6 @@ INSTEAD = {
     "keras.backend.set_learning_phase": "the argument training of call: model(x, training=False)",
     "keras.backend.rnn": "keras.layers.RNN with a cell, or keras.ops.scan",
     "keras.backend.tf": "import tensorflow as tf",
-    "keras.datasets.fashion_mnist": "keras.datasets.mnist",
-    "keras.datasets.cifar10": "keras.datasets.mnist, or arrays of your own",
-    "keras.datasets.cifar100": "keras.datasets.mnist, or arrays of your own",
-    "keras.datasets.imdb": "arrays of your own",
-    "keras.datasets.reuters": "arrays of your own",
-    "keras.datasets.boston_housing": "arrays of your own, for instance sklearn.datasets.load_diabetes",
-    "keras.datasets.california_housing": "arrays of your own, for instance sklearn.datasets.load_diabetes",
 }
 """Dotted name, for itself and all below it -> what to write."""
 

@@ -1,15 +1,16 @@
 """MNIST: 70,000 handwritten digits, downloaded once."""
 
-from pathlib import Path
-
 import numpy as np
 
-from tally.core.errors import DataError
-from tally.downloads import get_file
+from tally.datasets.arrays import read_npz
+from tally.datasets.published import KERAS, Published
 
-_ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
-_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-_SIZE = 11_490_434
+_FILE = Published(
+    title="MNIST",
+    address=f"{KERAS}mnist.npz",
+    pin="731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+    size=11_490_434,
+)
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -29,13 +30,5 @@ def load_data(path: str = "mnist.npz") -> tuple[Split, Split]:
 
     Source: LeCun, Cortes & Burges, https://yann.lecun.org/exdb/mnist; the file of `keras.datasets.mnist`.
     """
-    try:
-        file = get_file(path, _ADDRESS, file_hash=_SHA256, size_limit=_SIZE)
-    except DataError as error:
-        raise DataError(
-            "MNIST is not on this machine and could not be downloaded.",
-            where=error.what,
-            do=f"bring {_ADDRESS} to ~/.tally/datasets, or take tally.datasets.digits, which needs no network",
-        ) from error
-    with np.load(Path(file), allow_pickle=False) as arrays:
-        return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+    arrays = read_npz(_FILE.fetch(path), ("x_train", "y_train", "x_test", "y_test"))
+    return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])

@@ -53,7 +53,8 @@ def unpack(path: Path, folder: Path, kinds: tuple[str, ...], size_limit: int, *,
         anew: Whether to unpack it even if the folder is there.
 
     Raises:
-        BadFileError: It is broken or hostile, or none of these kinds.
+        BadFileError: It is broken or hostile, or none of these kinds, or there is a file where the folder would be.
+        OSError: The folder can't be written to, or the disk is full.
 
     Example:
         >>> import zipfile
@@ -64,6 +65,12 @@ def unpack(path: Path, folder: Path, kinds: tuple[str, ...], size_limit: int, *,
     """
     if not anew and _is_newer(folder, path):
         return folder
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BadFileError(
+            path,
+            f"would be unpacked to {folder}, which is a file or a link",
+            do="pass another fname, or delete that",
+        )
     aside = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         _write(path, aside, kinds, size_limit)

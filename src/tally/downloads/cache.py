@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import urllib.parse
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +56,15 @@ def get_file(
     Args:
         fname: Name of the file; that in the address by default. With `extract`, a name without a dot is that of the
             folder.
-        origin: The address: http, https or file.
+        origin: The address: http, https or file. A name and a password in it are sent to that server alone, and are
+            neither shown nor kept.
         untar: Unpack a tar archive; another name for `extract=True, archive_format="tar"`.
-        md5_hash: Another name for `file_hash`, which is an MD5.
+        md5_hash: Another name for `file_hash`, which is an MD5; not looked at where `file_hash` is given.
         file_hash: The SHA-256, or MD5, in hexadecimal that the file must have.
         cache_subdir: Directory within `cache_dir`.
         hash_algorithm: `"sha256"`, `"md5"`, or `"auto"` to tell by the length.
         extract: Whether to unpack a tar or zip archive and give the path to the directory.
-        archive_format: `"tar"`, `"zip"`, `"auto"` for both, or None to unpack nothing.
+        archive_format: `"tar"`, `"zip"`, `"auto"` for both, or None to unpack nothing, with a warning.
         cache_dir: Where downloads are kept: `$TALLY_HOME`, or `~/.tally`, by default.
         force_download: Whether to download it even if it is there.
         size_limit: Number of bytes that neither the file nor what is unpacked may exceed.
@@ -83,20 +85,43 @@ def get_file(
     """
     source = Source.of(origin)
     name, folder_name = _names(fname, source, unpacked=extract or untar)
-    pin = _pin(md5_hash or file_hash, "md5" if md5_hash else hash_algorithm)
+    pin = (
+        _pin(md5_hash, "md5")
+        if file_hash is None and md5_hash is not None
+        else _pin(file_hash, hash_algorithm)
+    )
     kinds = _kinds("tar" if untar else archive_format)
     path = _folder(cache_dir, cache_subdir) / name
-    if path.is_dir():
-        raise ArgumentError(
-            f"get_file can't name a file {str(path)!r}: it is a folder.", do="pass another fname"
-        )
-    if force_download or not path.exists() or (pin is not None and pin.of(path) != pin.digits):
+    if force_download or not _is_there(path, pin):
         fetch(source, path, pin, size_limit)
     if not (extract or untar):
         return str(path)
+    folder = path.with_name(folder_name)
     if not kinds:
-        return str(path.with_name(folder_name))
-    return str(unpack(path, path.with_name(folder_name), kinds, size_limit, anew=force_download))
+        warnings.warn(f"{path} is not unpacked: archive_format is {archive_format!r}.", stacklevel=2)
+        return str(folder)
+    try:
+        return str(unpack(path, folder, kinds, size_limit, anew=force_download))
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be unpacked to {folder}: {error.strerror or error}.",
+            do="make room, or pass a folder that can be written to as cache_dir",
+        ) from error
+
+
+def _is_there(path: Path, pin: Pin | None) -> bool:
+    """Whether a path is a file already, and the right one."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ArgumentError(
+                f"get_file can't name a file {str(path)!r}: it is a folder or a device.",
+                do="pass another fname",
+            )
+        return path.exists() and (pin is None or pin.of(path) == pin.digits)
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be read: {error.strerror or error}.", do="pass another fname, or cache_dir"
+        ) from error
 
 
 def _names(fname: str | os.PathLike[str] | None, source: Source, *, unpacked: bool) -> tuple[str, str]:
@@ -147,12 +172,13 @@ def _kinds(formats: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _folder(cache_dir: str | os.PathLike[str] | None, within: str) -> Path:
-    folder = Path(cache_dir or os.environ.get("TALLY_HOME") or "~/.tally").expanduser() / within
+    folder = Path(cache_dir or os.environ.get("TALLY_HOME") or "~/.tally") / within
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # or nobody knows where the home is
         raise DataError(
-            f"Downloads can't be kept in {folder}: {error.strerror}.",
+            f"Downloads can't be kept in {folder}: {str(getattr(error, 'strerror', None) or error).rstrip('.')}.",
             do="pass a folder that can be written to as cache_dir, or set TALLY_HOME",
         ) from error
     return folder

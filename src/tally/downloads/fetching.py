@@ -1,5 +1,6 @@
 """One file from one address, over http, https or from this machine: within a size, resumed, compared with its hash."""
 
+import base64
 import os
 import re
 import socket
@@ -38,12 +39,14 @@ class Source:
     """Where a file comes from.
 
     Args:
-        address: The address.
-        shown: The same for people to see: without a password, and without what follows a question mark.
+        address: The address, as a server is asked for it: without a name and a password.
+        shown: The same for people to see: without what follows a question mark, either.
+        login: The name and the password, as a server wants them told; `""` where there are none.
     """
 
     address: str
     shown: str
+    login: str = ""
 
     @classmethod
     def of(cls, origin: str | None) -> "Source":
@@ -61,14 +64,22 @@ class Source:
             raise ArgumentError(
                 f"get_file can't download from origin={origin!r}.", do="pass an http, https or file address"
             )
-        host = parts.netloc.rpartition("@")[2]
-        return cls(origin, urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", "")))
+        user, _, host = parts.netloc.rpartition("@")
+        plain = urllib.parse.unquote_to_bytes(user)
+        login = f"Basic {base64.b64encode(plain).decode()}" if user else ""
+        return cls(urllib.parse.urlunsplit(parts._replace(netloc=host)), _shown(origin), login)
 
     @property
     def local(self) -> Path | None:
         """The path, where it is a file of this machine."""
         parts = urllib.parse.urlsplit(self.address)
         return Path(urllib.request.url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _shown(address: str) -> str:
+    """An address without what nobody else should see."""
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def fetch(source: Source, path: Path, pin: "Pin | None", size_limit: int) -> None:
@@ -156,6 +167,10 @@ def _request(source: Source, part: Part, size_limit: int, show: "_Progress") -> 
         if part.mark:
             headers["If-Range"] = part.mark
     request = urllib.request.Request(source.address, headers=headers)
+    if source.login:
+        request.add_unredirected_header(
+            "Authorization", source.login
+        )  # for this server, not for where it leads
     try:
         response = _opener().open(request, timeout=_WAITING)
     except ValueError as error:  # an address that leads nowhere, such as that of a redirect
@@ -175,6 +190,9 @@ def _request(source: Source, part: Part, size_limit: int, show: "_Progress") -> 
             _too_large(source, part, size_limit)
         show.begin(total)
         _copy(response, part, source, size_limit, show)
+        if total is not None and part.size > total:
+            part.begin("")
+            raise HTTPException(f"the server sent more than the {total:,} bytes it spoke of")
         return total
 
 
@@ -264,7 +282,9 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         before, after = urllib.parse.urlsplit(req.full_url).scheme, urllib.parse.urlsplit(newurl).scheme
         if after not in ("http", "https") or (before, after) == ("https", "http"):
             fp.close()
-            raise urllib.error.URLError(f"it leads on to {newurl[:200]!r}, which is no {before} address")
+            raise urllib.error.URLError(
+                f"it leads on to {_shown(newurl)[:200]!r}, which is no {before} address"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

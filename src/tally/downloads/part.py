@@ -1,5 +1,6 @@
 """What came so far of a download: a file beside the one it will be, and a note by which to go on."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -8,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from tally.writing import keep_names
 
 try:
     import fcntl
@@ -23,7 +26,7 @@ class Part:
         path: Where it is.
         file: It, open for writing.
         note: Where it is written what it is a part of; None where nobody will go on with it.
-        origin: The address it comes from.
+        origin: The SHA-256 of the address it comes from: an address may hold a password.
         mark: What the server calls this version of the file: its ETag or date, `""` where it says neither.
     """
 
@@ -44,7 +47,9 @@ class Part:
         self.file.truncate()
         self.mark = mark
         if self.note is not None:
-            self.note.write_text(json.dumps({"origin": self.origin, "mark": mark}), encoding="utf-8")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(self.note, flags, 0o600), "w", encoding="utf-8") as note:
+                json.dump({"origin": self.origin, "mark": mark}, note)
 
     def finish(self, path: Path) -> None:
         """Give it its name; after this the file is there for good."""
@@ -55,20 +60,19 @@ class Part:
         self.path.chmod(0o666 & ~umask)
         if fcntl is None:
             self.file.close()
+        self._forget()
         os.replace(self.path, path)
-        self.drop()
-        with suppress(OSError):  # where folders can't be opened
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        keep_names(path.parent)
 
     def drop(self) -> None:
         """Forget it."""
-        for path in (self.path, self.note):
-            if path is not None:
-                path.unlink(missing_ok=True)
+        self._forget()
+        self.path.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        """Delete the note, before the part: as soon as that has gone, another process may begin one, with its note."""
+        if self.note is not None:
+            self.note.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -79,6 +83,7 @@ def part_of(path: Path, origin: str) -> Iterator[Part]:
         path: The file that it will be.
         origin: The address; what came from another one is thrown away.
     """
+    origin = hashlib.sha256(origin.encode("utf-8", "surrogatepass")).hexdigest()
     place, note = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
     file = _claimed(place)
     if file is None:  # another process is at it, and this one doesn't wait for it

@@ -12,8 +12,8 @@ from tally.formats.limits import LIMITS, Limits
 from tally.formats.naming import checked
 from tally.formats.tensor import Contents, Span, Tensor
 from tally.formats.window import Window, opened
+from tally.formats.zip import DEFLATED, Archive, directory
 from tally.formats.zip import MAGIC as ZIP
-from tally.formats.zip import Archive, directory
 
 MAGIC = b"\x93NUMPY"
 _LONGEST = 65_536
@@ -79,7 +79,10 @@ def _member(archive: Archive, name: str, path: Path, limits: Limits) -> Tensor:
     if header + tensor.stored != member.size:
         reason = f"has {member.size - header:,} bytes of data, where its shape asks for {tensor.stored:,}"
         raise BadFileError(path, reason, place=place)
-    return replace(tensor, span=None)  # its bytes are packed, the header with them
+    if tensor.span is None or member.method != DEFLATED:
+        return replace(tensor, span=None)
+    packed = {"start": member.start, "nbytes": member.stored, "filters": ("deflate",), "inside": header}
+    return replace(tensor, span=replace(tensor.span, **packed))  # the header is packed with the data
 
 
 def _array(window: Window, name: str, limits: Limits) -> Tensor:
@@ -90,8 +93,12 @@ def _array(window: Window, name: str, limits: Limits) -> Tensor:
     return tensor
 
 
-def _described(window: Window, name: str, limits: Limits) -> tuple[Tensor, int]:
-    """An array from its header, and the bytes of that."""
+def header(window: Window) -> tuple[str, bool, tuple[int, ...]]:
+    """Read what stands before an array: the type of its elements, whether its first axis is the closest, its shape.
+
+    Raises:
+        BadFileError: It is no such header.
+    """
     begin = window.at
     if window.take(len(MAGIC), "the first bytes") != MAGIC:
         raise window.bad("is no array of NumPy", at=begin)
@@ -106,12 +113,19 @@ def _described(window: Window, name: str, limits: Limits) -> tuple[Tensor, int]:
     found = _HEADER.fullmatch(" ".join(text.split()))
     if found is None:
         raise window.bad("has a header that isn't a plain type, an order and a shape", at=at)
-    order, kind, width = _element(found["descr"], window, at)
     shape = tuple(int(size) for size in re.findall(r"\d+", found["shape"]))
+    return found["descr"], found["fortran"] == "True", shape
+
+
+def _described(window: Window, name: str, limits: Limits) -> tuple[Tensor, int]:
+    """An array from its header, and the bytes of that."""
+    begin = at = window.at
+    described, first_closest, shape = header(window)
+    order, kind, width = _element(described, window, at)
     if len(shape) > limits.rank or any(size > limits.elements for size in shape):
         raise window.bad(f"has the shape {str(shape)[:80]}", at=at)
     size = math.prod(shape) * width
-    strides = _first_closest(shape) if found["fortran"] == "True" and len(shape) > 1 else None
+    strides = _first_closest(shape) if first_closest and len(shape) > 1 else None
     taken_for_bfloat16 = kind == "V" and width == 2
     tensor = Tensor(
         name=name,

@@ -20,6 +20,9 @@ _STEPS_A_TENSOR = 5
 _DIGITS = 1_000
 """Digits, and bytes, of one number; converting is not linear in them."""
 _BLOCK = 2**16
+_NUMBER = re.compile(rb"K.|M..|J....", re.DOTALL)
+_NUMBERS = re.compile(rb"(?:K.|M..|J....)+", re.DOTALL)
+"""Whole numbers of one, two and four bytes, each behind the letter of its step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,14 @@ class _Source:
         self._at = end
         return found
 
+    def numbers(self) -> list[bytes]:
+        """The steps that put small numbers on the stack, from the one begun on; none where it isn't here as a whole."""
+        found = _NUMBERS.match(self._block, self._at - 1, self._at - 1 + _BLOCK)
+        if found is None:
+            return []
+        self._at = found.end()
+        return _NUMBER.findall(found[0])
+
     def line(self) -> bytes:
         """The bytes up to the end of a line, without it."""
         searched = self._at
@@ -246,7 +257,9 @@ class _Machine:
     def run(self) -> Any:
         """Take steps until the pickle ends, and return what is left."""
         source, steps = self.source, {code: step.__get__(self) for code, step in _STEPS.items()}
-        for _ in range(self.most):
+        most = self.most
+        while self.most > 0:
+            self.most -= 1
             at = source.place
             code = source.take(1)
             if code == b".":
@@ -261,7 +274,7 @@ class _Machine:
                     f"the pickle takes more from its stack than it put there ({code!r})", at=at
                 ) from None
         else:
-            raise source.bad(f"the pickle has more than {self.most:,} steps")
+            raise source.bad(f"the pickle has more than {most:,} steps")
         if self.below or len(self.stack) != 1:
             raise source.bad(f"the pickle ends with {len(self.stack)} things on its stack instead of one")
         return self.stack[0]
@@ -278,6 +291,18 @@ class _Machine:
     def number(self, form: str) -> Any:
         """The next number, in a form of `struct`."""
         return struct.unpack(form, self.source.take(struct.calcsize(form)))[0]
+
+    def small(self, form: str) -> None:
+        """A number, and all that follow it: lists of them are what large pickles are made of."""
+        steps = self.source.numbers()
+        if not steps:
+            self.stack.append(self.number(form))
+            return
+        self.most -= len(steps) - 1
+        self.stack += [
+            step[1] if len(step) == 2 else int.from_bytes(step[1:], "little", signed=len(step) == 5)
+            for step in steps
+        ]
 
     def word(self) -> str:
         """The rest of the line."""
@@ -504,9 +529,9 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"I": _Machine.integer,
     b"L": lambda m: m.stack.append(m.decimal(m.source.line().rstrip(b"L"))),
     b"F": _Machine.real,
-    b"J": _pushed(lambda m: m.number("<i")),
-    b"K": _pushed(lambda m: m.number("B")),
-    b"M": _pushed(lambda m: m.number("<H")),
+    b"J": lambda m: m.small("<i"),
+    b"K": lambda m: m.small("B"),
+    b"M": lambda m: m.small("<H"),
     b"G": _pushed(lambda m: m.number(">d")),
     b"\x8a": lambda m: m.binary("B"),
     b"\x8b": lambda m: m.binary("<i"),
