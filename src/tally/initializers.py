@@ -14,6 +14,7 @@ from tally.core.drawing import Elements
 from tally.core.dtype import standardize_dtype
 from tally.core.errors import ArgumentError, SavingError, ShapeError
 from tally.core.random import SeedGenerator, draw_key
+from tally.core.reading import Reading
 from tally.core.registry import Configured, custom_object_scope, publish, resolve
 from tally.core.registry import serialize as serialize
 from tally.core.variable import as_array
@@ -525,6 +526,9 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Args:
         config: A name or what `serialize` gave, or Keras.
         custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes none; `place` says where in it.
     """
-    with custom_object_scope(custom_objects or {}):
+    with custom_object_scope(custom_objects or {}), Reading(config):
         return get(config)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tally.core.errors import ArgumentError, ShapeError
+from tally.core.reading import Reading
 from tally.core.registry import Configured, custom_object_scope, publish, resolve
 from tally.core.registry import serialize as serialize
 from tally.core.variable import as_array
@@ -158,6 +159,9 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Args:
         config: A name or what `serialize` gave, or Keras.
         custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes none; `place` says where in it.
     """
-    with custom_object_scope(custom_objects or {}):
+    with custom_object_scope(custom_objects or {}), Reading(config):
         return get(config)

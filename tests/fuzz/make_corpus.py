@@ -156,6 +156,13 @@ def write_ledger(folder: Path) -> None:
         (folder / f"{ledger.name}.json").write_text(ledger.to_json())
 
 
+def write_configurations(folder: Path) -> None:
+    from tests.fuzz.configured import MODELS
+
+    for name, make in MODELS.items():
+        (folder / f"{name}.json").write_text(make().to_json())
+
+
 WRITERS = {
     "safetensors": write_safetensors,
     "huggingface": write_folder,
@@ -166,6 +173,7 @@ WRITERS = {
     "npz": write_numpy,
     "msgpack": write_msgpack,
     "ledger": write_ledger,
+    "config": write_configurations,
 }
 
 

@@ -98,6 +98,7 @@ def targets() -> dict[str, Target]:
         Target("any file", _read_any, (BadFileError, ValueError), (*every, *ledgers)),
         Target("ledger", _read_ledger, (ValueError,), ledgers),
         Target("load_model", _load_model, _refusals(), _named("keras", ".keras"), engine=True),
+        Target("model_from_json", _from_json, _refusals()[1:], seeds_of("config"), engine=True),
         Target("load_weights", _load_weights, _refusals(), _named("keras", ".h5"), engine=True),
     ]
     return {target.name: target for target in found}
@@ -163,6 +164,12 @@ def _load_model(path: Path) -> Any:
     import tally
 
     return tally.saving.load_model(path)
+
+
+def _from_json(path: Path) -> Any:
+    import tally
+
+    return tally.models.model_from_json(path.read_bytes())
 
 
 def _load_weights(path: Path) -> Any:

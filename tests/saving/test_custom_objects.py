@@ -100,6 +100,7 @@ def test_an_unknown_name_is_said_with_what_to_pass(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "The configuration names 'twice' from saving.test_custom_objects, which is not known here. "
         "Did you mean 'dice'?\n"
+        f"  where: config.layers[1].config.activation in {tmp_path / 'model.keras'}\n"
         "  do: pass custom_objects={'twice': ...}, or decorate it with @tally.saving.register_keras_serializable()"
     )
 

@@ -50,7 +50,10 @@ class NonFiniteError(TallyError, ArithmeticError):
 
 
 class SavingError(TallyError, ValueError):
-    """Something can't be written to, or read from, a file."""
+    """Something can't be written to, or read from, a file, or a configuration describes nothing that can be made."""
+
+    place: str = ""
+    """Where in a configuration: `config.layers[3].config.units`."""
 
 
 def is_users(filename: str) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from tally.core.errors import ArgumentError, SavingError, nearest
+from tally.core.reading import Reading, need
 
 _published: dict[str, dict[str, Any]] = {}
 """Family ("layers", "initializers", ...) -> public name -> class or function of this library."""
@@ -217,6 +218,11 @@ def resolve(family: str, identifier: Any, *, none: Any = None) -> Any:
             raise ArgumentError(
                 f"A dict that describes one of tally.{family} has a class_name; this one has none."
             )
+        if "config" not in identifier:
+            raise ArgumentError(
+                f"A dict that describes one of tally.{family} has a config; this one has none.",
+                do="add an empty one, which stands for no arguments",
+            )
         return deserialize({**identifier, "module": identifier.get("module") or f"keras.{family}"})
     if inspect.isclass(identifier):
         return identifier()
@@ -383,34 +389,43 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         custom_objects: Names -> classes or functions that are not this library's.
 
     Raises:
-        SavingError: The configuration names a class or function that is neither this library's nor registered.
+        SavingError: The configuration names a class or function that is neither this library's nor registered, or
+            describes nothing that can be made. The message says where in the configuration; what a class of the
+            user's raised is its cause.
     """
-    if custom_objects:
-        with custom_object_scope(custom_objects):
-            return deserialize(config)
-    if isinstance(config, list):
-        return [deserialize(item) for item in config]
-    if isinstance(config, tuple):
-        return tuple(deserialize(item) for item in config)
-    if not isinstance(config, dict):
+    if not isinstance(config, (dict, list, tuple)):
         return config
-    if "class_name" not in config or "config" not in config:
-        return {name: deserialize(item) for name, item in config.items()}
-    name, inner = config["class_name"], config["config"]
+    with custom_object_scope(custom_objects) if custom_objects else nullcontext(), Reading(config):
+        if isinstance(config, list):
+            return [deserialize(item) for item in config]
+        if isinstance(config, tuple):
+            return tuple(deserialize(item) for item in config)
+        if "class_name" not in config or "config" not in config:
+            return {name: deserialize(item) for name, item in config.items()}
+        return _make(config)
+
+
+def _make(config: dict[str, Any]) -> Any:
+    """The object or function that is described."""
+    name, inner = need(config, "class_name", str), config["config"]
+    module, registered = config.get("module"), config.get("registered_name")
+    if module is not None:
+        need(config, "module", str)
     if name in _deserializers:
         return _deserializers[name](config)
     if name == "function":
-        return find(config.get("module"), inner, config.get("registered_name"))
-    thing = find(config.get("module"), name, config.get("registered_name"))
+        return find(module, need(config, "config", str), registered)
+    thing = find(module, name, registered)
     if not inspect.isclass(thing):
         return thing
+    if _family(thing) is not None:
+        need(config, "config", dict)
     made: Any = thing.from_config(inner)  # pyright: ignore[reportAttributeAccessIssue]
-    build_config = config.get("build_config")
-    if build_config and hasattr(made, "build_from_config"):
-        made.build_from_config(build_config)
-    compile_config = config.get("compile_config")
-    if compile_config and hasattr(made, "compile_from_config"):
-        made.compile_from_config(compile_config)
+    for kind in ("build", "compile"):
+        given, take = config.get(f"{kind}_config"), getattr(made, f"{kind}_from_config", None)
+        if given and take is not None:
+            with Reading(given):
+                take(need(config, f"{kind}_config", dict))
     return made
 
 
@@ -435,9 +450,10 @@ def find(module: str | None, name: str, registered: Any = None) -> Any:
                 _load_rooms()
     known = [key for table in _published.values() for key in table] + list(_registered)
     raise SavingError(
-        f"The configuration names '{name}'{f' from {module}' if module else ''}, which is not known here."
-        f"{nearest(name, known)}",
-        do=f"pass custom_objects={{'{name}': ...}}, or decorate it with @tally.saving.register_keras_serializable()",
+        f"The configuration names '{name[:200]}'{f' from {module[:200]}' if module else ''}, which is not known here."
+        f"{nearest(name[:200], known)}",
+        do=f"pass custom_objects={{'{name[:200]}': ...}}, "
+        "or decorate it with @tally.saving.register_keras_serializable()",
     )
 
 
@@ -447,19 +463,45 @@ def _load_rooms() -> None:
 
 
 def _read_array(form: dict[str, Any]) -> np.ndarray:
-    """An array as a file describes it; a dtype that is itself a large array is none."""
-    dtype = np.dtype(form["config"]["dtype"])
-    if dtype.subdtype is not None:
+    """An array as a file describes it, of numbers or texts; no number or text is larger than it is written."""
+    config = need(form, "config", dict)
+    name = need(config, "dtype", str)
+    value = need(config, "value", list, int, float, str)
+    dtype = np.dtype(name)
+    is_number = dtype.kind in "biufc" or dtype.isbuiltin == 2  # those that JAX adds, such as bfloat16
+    if not is_number and dtype.kind not in "US":
         raise SavingError(
-            f"A configuration has an array of the type {str(dtype)[:80]}, which is no type of a number."
+            f"A configuration has an array of the type {name[:80]}, which is no type of a number."
         )
-    return np.array(form["config"]["value"], dtype=dtype)
+    letters = [len(text) for text in _texts(value)]
+    if not is_number and dtype.itemsize * max(len(letters), 1) > 2**20 + 200 * sum(letters):
+        raise SavingError(
+            f"A configuration has {len(letters):,} texts of the type {name[:80]}: more than they fill."
+        )
+    return np.array(value, dtype=dtype)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, list):
+            yield from _texts(item)
+        elif isinstance(item, str):
+            yield item
+
+
+def _read_bytes(form: dict[str, Any]) -> bytes:
+    return need(need(form, "config", dict), "value", str).encode("latin-1")
+
+
+def _read_slice(form: dict[str, Any]) -> slice:
+    config = need(form, "config", dict)
+    return slice(*(need(config, name, int, type(None)) for name in ("start", "stop", "step")))
 
 
 define_form("__numpy__", read=_read_array)
 define_form("__tensor__", read=_read_array)
-define_form("__bytes__", read=lambda c: c["config"]["value"].encode("latin-1"))
-define_form("__slice__", read=lambda c: slice(c["config"]["start"], c["config"]["stop"], c["config"]["step"]))
+define_form("__bytes__", read=_read_bytes)
+define_form("__slice__", read=_read_slice)
 define_form("__ellipsis__", read=lambda _: ...)
 
 

@@ -10,7 +10,7 @@ from jax import lax
 
 from tally.core.registry import publish
 from tally.kernels.pooling import pool
-from tally.layers.options import read_sides, read_word, settle
+from tally.layers.options import read_sides, read_word, refuse, settle
 from tally.layers.spatial import _Spatial
 
 
@@ -305,6 +305,10 @@ class GlobalAveragePooling3D(_GlobalAveragePooling):
     rank = 3
 
 
+_MOST_WINDOWS = 4096
+"""Windows along a side, each of which is a step of the program."""
+
+
 class _AdaptivePooling(_Spatial):
     """What pooling to a set number of windows shares: windows of nearly one size cover each side."""
 
@@ -314,6 +318,8 @@ class _AdaptivePooling(_Spatial):
     def __init__(self, output_size: Any, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format=data_format, **kwargs)
         settle(self, output_size=read_sides(self, "output_size", output_size, self.rank))
+        if max(self.output_size) > _MOST_WINDOWS:
+            raise refuse(self, f"can't have output_size={output_size!r}.", f"give at most {_MOST_WINDOWS:,}")
 
     def call(self, inputs: jax.Array) -> jax.Array:
         """Reduce one side after the other."""

@@ -23,6 +23,9 @@ from tally.core.variable import Variable, name_scope
 from tally.layers.options import call_by_name, read_count, refuse
 from tally.layers.repeating import Work, value_of, with_masks
 
+_MOST = 100_000
+"""Blocks; each weight of each has a key of its own."""
+
 
 class Repeat(Layer):
     """Applies copies of a block one after another, each with weights of its own, as one loop.
@@ -78,6 +81,8 @@ class Repeat(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.count = read_count(self, "count", count)
+        if self.count > _MOST:
+            raise refuse(self, f"can't have count={count!r}.", f"give at most {_MOST:,}")
         self.remat, self.unroll = self._read_remat(remat), unroll
         self._numbering = Numbering(self.count)
         self._patterns: list[Variable] = []

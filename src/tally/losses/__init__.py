@@ -5,6 +5,7 @@ from typing import Any
 
 from tally.core import registry
 from tally.core.errors import ArgumentError
+from tally.core.reading import Reading
 from tally.core.registry import publish
 from tally.losses.base import Loss, LossFunctionWrapper
 from tally.losses.embedding import Circle, circle
@@ -119,8 +120,11 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
     Args:
         name: The configuration, or a name.
         custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes none; `place` says where in it.
     """
-    with registry.custom_object_scope(custom_objects or {}):
+    with registry.custom_object_scope(custom_objects or {}), Reading(name):
         return get(name)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tally.core import registry
 from tally.core.errors import ArgumentError
+from tally.core.reading import Reading
 from tally.core.registry import publish
 from tally.losses import (
     binary_crossentropy,
@@ -128,8 +129,11 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Args:
         config: The configuration, or a name.
         custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes none; `place` says where in it.
     """
-    with registry.custom_object_scope(custom_objects or {}):
+    with registry.custom_object_scope(custom_objects or {}), Reading(config):
         return get(config)
 
 

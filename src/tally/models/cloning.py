@@ -1,15 +1,18 @@
 """Copies of models: the same layers with new weights, and models from JSON."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
+from tally.core.errors import SavingError
 from tally.core.layer import Layer
-from tally.core.registry import deserialize, remembering
+from tally.core.registry import custom_object_scope, remembering
 from tally.core.symbol import leaves, map_tree
+from tally.formats.json_text import parse_json
 from tally.layers.basic import Input, InputLayer
 from tally.models.model import Functional, Model
 from tally.models.sequential import Sequential
+from tally.saving.files import made_model
+from tally.saving.opening import telling_damage
 
 
 def clone_model(
@@ -69,13 +72,24 @@ def _clone_graph(model: Model, input_tensors: Any, copy: Callable[[Any], Any]) -
     return (Functional if type(model) is Functional else Model)(inputs, outputs, name=model.name)
 
 
-def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = None) -> Any:
+def model_from_json(json_string: str | bytes, custom_objects: dict[str, Any] | None = None) -> Any:
     """Make a model from what `to_json` gave, with newly drawn weights.
 
     Args:
         json_string: The JSON.
         custom_objects: Names -> your own classes and functions.
 
+    Raises:
+        SavingError: It is no JSON, or describes no model; `place` says where in it.
+
     Source: `keras.models.model_from_json`.
     """
-    return deserialize(json.loads(json_string), custom_objects)
+    if not isinstance(json_string, (str, bytes)):
+        raise SavingError(
+            f"A model is made from a text of JSON, not from a {type(json_string).__name__}.",
+            do="pass what to_json gave; tally.saving.deserialize_keras_object takes what is read from JSON already",
+        )
+    with telling_damage():
+        config = parse_json(json_string, "the JSON of a model")
+    with custom_object_scope(custom_objects or {}):
+        return made_model(config)

@@ -6,6 +6,7 @@ from typing import Any
 from tally.core.errors import ArgumentError, UnbuiltError
 from tally.core.graph import Graph
 from tally.core.layer import Layer
+from tally.core.reading import Reading, need
 from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor
 from tally.layers.basic import InputLayer
@@ -207,9 +208,11 @@ class Sequential(Model):
     ) -> "Sequential":
         """Make the layers and stack them again."""
         model = cls(name=config.get("name"))
-        for layer in config["layers"]:
-            stored = {name: value for name, value in layer.items() if name != "build_config"}
-            model._push(deserialize(stored, custom_objects))
+        for number, layer in enumerate(need(config, "layers", list, tuple)):
+            with Reading(layer, way=("config", "layers", number)):
+                need(layer, "class_name", str)
+                stored = {name: value for name, value in layer.items() if name != "build_config"}
+                model._push(deserialize(stored, custom_objects))
         model._close()
         if model._graph is None and config.get("build_input_shape"):
             model.build(tuple(config["build_input_shape"]))

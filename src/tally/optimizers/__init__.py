@@ -4,7 +4,8 @@ import sys
 from typing import Any
 
 from tally.core import registry
-from tally.core.errors import ArgumentError, nearest
+from tally.core.errors import ArgumentError, SavingError, nearest
+from tally.core.reading import Reading, need
 from tally.optimizers import schedules
 from tally.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
 from tally.optimizers.adaptive import Adadelta, Adagrad, Ftrl, RMSprop
@@ -114,6 +115,19 @@ def serialize(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
-    """Make an optimizer, without state, from what `serialize` gave; the case of its name is free."""
-    named = _BY_NAME.get(str(config.get("class_name", "")).lower())
-    return registry.deserialize({**config, "class_name": named.__name__} if named else config, custom_objects)
+    """Make an optimizer, without state, from what `serialize` gave; the case of its name is free.
+
+    Args:
+        config: The configuration.
+        custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes none; `place` says where in it.
+    """
+    with Reading(config):
+        named = _BY_NAME.get(need(config, "class_name", str).lower())
+        whole = {**config, "class_name": named.__name__} if named else config
+        made = registry.deserialize(whole, custom_objects)
+        if not isinstance(made, Optimizer):
+            raise SavingError(f"The configuration describes a {type(made).__name__}, and no optimizer.")
+    return made

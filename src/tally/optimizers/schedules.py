@@ -289,5 +289,13 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
 
 
 def deserialize(config: Any, custom_objects: dict[str, Any] | None = None) -> LearningRateSchedule:
-    """Make a schedule from what `serialize` gave."""
+    """Make a schedule from what `serialize` gave.
+
+    Args:
+        config: The configuration.
+        custom_objects: Names -> classes or functions that are not this library's.
+
+    Raises:
+        SavingError: It describes nothing that can be made; `place` says where in it.
+    """
     return registry.deserialize(config, custom_objects)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tempfile
 import time
 import warnings
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tally.core.errors import SavingError
-from tally.core.registry import custom_object_scope, deserialize, serialize_object
-from tally.saving.files import MAX_TEXT, extract_folder, read_member, replace_file, understood, written_hdf5
+from tally.core.reading import Reading
+from tally.core.registry import custom_object_scope, serialize_object
+from tally.saving.files import MAX_TEXT, extract_folder, made_model, read_member, replace_file, written_hdf5
 from tally.saving.functions import safe_mode as in_safe_mode
 from tally.saving.weights import places, read_weights, write_weights
 
@@ -119,10 +121,11 @@ def load_model(
         filepath: The file.
         custom_objects: Names -> your own classes and functions.
         compile: Whether to compile it as it was, optimizer state included.
-        safe_mode: Whether to refuse lambdas, which are code in the file.
+        safe_mode: Whether to refuse lambdas, which are code in the file. Only `False` allows them.
 
     Raises:
-        SavingError: The file is damaged, unsafe, or names something unknown.
+        SavingError: The file is damaged, unsafe, names something unknown, or its configuration describes nothing
+            that can be made; then `place` says where in it.
     """
     from tally.formats import hdf5
     from tally.formats.json_text import parse_json
@@ -130,6 +133,8 @@ def load_model(
     from tally.saving.opening import check_archive, telling_damage
 
     path = _existing(filepath)
+    if path.name.endswith("weights.json"):
+        raise SavingError(f"{path} lists weights, but no model.", do="load_weights reads them into a model")
     if hdf5.matches(path):
         with custom_object_scope(custom_objects or {}), in_safe_mode(safe_mode), _unharmed(path):
             return load_legacy(path, compile=compile)
@@ -147,8 +152,8 @@ def load_model(
         raise SavingError(f"config.json in {path} doesn't describe a model.")
     if not compile:
         config.pop("compile_config", None)
-    with custom_object_scope(custom_objects or {}), in_safe_mode(safe_mode), understood(path):
-        model = deserialize(config)
+    with custom_object_scope(custom_objects or {}), in_safe_mode(safe_mode), Reading(config, path):
+        model = made_model(config)
     _read_into(model, weights, path)
     _read_assets(model, path)
     return model
@@ -163,12 +168,16 @@ def _read_into(
     with _unharmed(path), opened_hdf5(weights, path) as (file, tree):
         if is_legacy(tree):
             return read_legacy(file, tree, model, path, by_name=by_name, skip_mismatch=skip_mismatch)
-        if by_name:
-            raise SavingError(
-                f"{path} finds its layers by their place, so by_name=True says nothing to it.",
-                do="leave by_name out, or pass skip_mismatch=True",
-            )
+        _refuse_names(path, by_name)
         return read_weights(file, model, source=path, skip_mismatch=skip_mismatch)
+
+
+def _refuse_names(path: Path, by_name: bool) -> None:
+    if by_name:
+        raise SavingError(
+            f"{path} finds its layers by their place, so by_name=True says nothing to it.",
+            do="leave by_name out, or pass skip_mismatch=True",
+        )
 
 
 def _read_assets(model: Any, path: Path) -> None:
@@ -183,10 +192,10 @@ def _read_assets(model: Any, path: Path) -> None:
 
 def _existing(filepath: Any) -> Path:
     path = Path(filepath)
-    if path.name.endswith(".weights.json"):
+    if re.match(r"\w{2,}:/", str(filepath)):
         raise SavingError(
-            f"{path} lists weights that Keras has shared out among several files, a form that isn't read here.",
-            do="save them in Keras without max_shard_size, to one file that ends in .weights.h5",
+            f"{filepath} is an address, and files are read from this machine alone.",
+            do="download it first, with tally.utils.get_file, and pass the path of the file",
         )
     if path.is_dir():
         raise SavingError(
@@ -211,14 +220,14 @@ def _unharmed(path: Path) -> Iterator[None]:
 
 
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-    """Write a model's weights to a `.weights.h5` or `.safetensors` file.
+    """Write a model's weights to a `.weights.h5` or `.safetensors` file, or to several.
 
     Args:
         model: A model.
         filepath: Where; its ending says the form.
         overwrite: Whether a file that is there may be replaced. It stays whole until the new one is complete.
-        **options: For safetensors `max_shard_size`, such as `"5GB"`, and `include_optimizer`; a `.weights.h5` file
-            always has the optimizer's state.
+        **options: For safetensors `max_shard_size`, such as `"5GB"`, and `include_optimizer`; what Keras reads
+            always has the optimizer's state. For `.weights.json`, which names several files, `max_shard_size`.
 
     Raises:
         SavingError: The name has another ending.
@@ -229,6 +238,11 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, **options: A
 
         save_safetensors(model, path, overwrite=overwrite, **options)
         return
+    if path.name.endswith(".weights.json"):
+        from tally.saving.keras_shards import save_sharded
+
+        save_sharded(model, path, overwrite=overwrite, **options)
+        return
     if not path.name.endswith(".weights.h5"):
         raise SavingError(
             f"Weights are saved to a name that ends in .weights.h5, not '{path.name}'.",
@@ -236,7 +250,8 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, **options: A
         )
     if options:
         raise SavingError(
-            f"A .weights.h5 file has no {' or '.join(options)}.", do="save to a .safetensors file"
+            f"A .weights.h5 file has no {' or '.join(options)}.",
+            do="save to a .safetensors file, or, in several files, to a name that ends in .weights.json",
         )
     with replace_file(path, overwrite=overwrite) as part, written_hdf5(part) as file:
         write_weights(file, model)
@@ -254,8 +269,8 @@ def load_weights(
 
     Args:
         model: A built model.
-        filepath: A `.weights.h5` or `.keras` file; a `.safetensors` file, a folder of the Hugging Face Hub, a PyTorch
-            file; or a PyTorch module, a state dict, a Keras model.
+        filepath: A `.weights.h5`, `.weights.json` or `.keras` file; a `.safetensors` file, a folder of the Hugging Face
+            Hub, a PyTorch file; or a PyTorch module, a state dict, a Keras model.
         skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
         by_name: For an older `.h5` file: find layers by their names and leave out those that only one side has.
         name_map: Names in the source -> paths in the model, for weights whose names don't tell where they belong; not
@@ -276,6 +291,14 @@ def load_weights(
         with telling_damage():
             return load_foreign(model, filepath, skip_mismatch=skip_mismatch, name_map=name_map)
     path = _existing(filepath)
+    if path.name.endswith("weights.json"):
+        from tally.saving.keras_shards import load_sharded
+
+        _refuse_names(path, by_name)
+        with _unharmed(path):
+            skipped = load_sharded(model, path, skip_mismatch=skip_mismatch)
+        _warn_of(skipped)
+        return None
     if zipfile.is_zipfile(path):
         check_archive(path)
         with _unharmed(path), zipfile.ZipFile(path) as archive:
@@ -284,7 +307,10 @@ def load_weights(
         source = path
     else:
         raise SavingError(f"{path} is neither an HDF5 file nor a .keras archive.")
-    skipped = _read_into(model, source, path, skip_mismatch=skip_mismatch, by_name=by_name)
-    if skipped:
-        warnings.warn("Left as they were: " + "; ".join(skipped), stacklevel=3)
+    _warn_of(_read_into(model, source, path, skip_mismatch=skip_mismatch, by_name=by_name))
     return None
+
+
+def _warn_of(skipped: list[str]) -> None:
+    if skipped:
+        warnings.warn("Left as they were: " + "; ".join(skipped), stacklevel=4)

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tally.core.errors import SavingError, TallyError
+from tally.core.errors import SavingError
+from tally.core.layer import Layer
+from tally.core.reading import Reading
+from tally.core.registry import deserialize
 from tally.writing import replaced
 
 if TYPE_CHECKING:
@@ -151,20 +154,20 @@ def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
         target.write_bytes(read_member(archive, member))
 
 
-@contextmanager
-def understood(path: Path) -> Iterator[None]:
-    """Say in one kind of error that a configuration describes nothing that can be made.
+def made_model(config: Any) -> Any:
+    """The model, or the layer, that a configuration describes.
+
+    Args:
+        config: What `serialize` gave.
 
     Raises:
-        SavingError: Something else than this library's own errors came out of the block.
+        SavingError: It describes something else, or nothing.
     """
-    try:
-        yield
-    except TallyError:
-        raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:300]}"
-        raise SavingError(f"The configuration in {path} describes no model: {reason}") from error
+    with Reading(config):
+        made = deserialize(config)
+        if not isinstance(made, Layer):
+            raise SavingError(f"The configuration describes a {type(made).__name__}, and no model.")
+    return made
 
 
 def find_group(file: "h5py.File", path: str, source: Any) -> "h5py.Group | None":

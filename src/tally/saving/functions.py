@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import CellType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from tally.core.errors import SavingError
+from tally.core.reading import need
 from tally.core.registry import define_form
 
 _safe: ContextVar[bool] = ContextVar("safe mode", default=True)
@@ -17,8 +18,8 @@ _safe: ContextVar[bool] = ContextVar("safe mode", default=True)
 
 @contextmanager
 def safe_mode(safe: bool) -> Iterator[None]:
-    """Refuse (True) or allow (False) code that comes out of a file while the block runs."""
-    token = _safe.set(safe)
+    """Refuse code that comes out of a file while the block runs; only False, and nothing like it, allows it."""
+    token = _safe.set(safe is not False)
     try:
         yield
     finally:
@@ -58,8 +59,10 @@ def read_lambda(config: dict[str, Any]) -> Callable[..., Any]:
             "The file holds a Python lambda, that is code that would run on this machine.",
             do="if you trust where the file comes from, load it with safe_mode=False",
         )
-    inner = config["config"]
-    code = marshal.loads(base64.b64decode(inner["code"]))
+    inner = need(config, "config", dict)
+    code = marshal.loads(base64.b64decode(need(inner, "code", str)))
+    if not isinstance(code, CodeType):
+        raise SavingError(f"The configuration has a {type(code).__name__} as the code of a lambda.")
     closure = tuple(CellType(value) for value in inner["closure"]) if inner.get("closure") else None
     defaults = tuple(inner["defaults"]) if inner.get("defaults") else None
     return FunctionType(code, _names_for_code(), "<lambda>", defaults, closure)

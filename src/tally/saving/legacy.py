@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tally.core.errors import SavingError, nearest
+from tally.core.reading import Reading, need
 from tally.core.registry import deserialize, get_registered_object, known_arguments, resolve, serialize_object
 from tally.core.variable import Variable
 from tally.formats.hdf5 import Tree
-from tally.saving.files import replace_file, written_hdf5
+from tally.saving.files import made_model, replace_file, written_hdf5
 from tally.saving.opening import array_at, opened_hdf5
 
 _WEIGHTS, _OPTIMIZER, _OWN = "model_weights", "optimizer_weights", "top_level_model_weights"
@@ -160,11 +161,15 @@ def load_legacy(path: Path, *, compile: bool) -> Any:
             raise SavingError(
                 f"{path} holds weights but no model.", do="make the model, and read them with load_weights"
             )
-        model = deserialize(_modern(config, "layers"))
+        with Reading(config, path):
+            described = _modern(config, "layers")
+        with Reading(described, path):
+            model = made_model(described)
         read_legacy(file, tree, model, path)
         training = _configuration(top.get("training_config"), path, "training_config")
         if compile and training is not None:
-            model.compile(**_compilation(training, model))
+            with Reading(training, f"the training_config of {path}"):
+                model.compile(**_compilation(training, model))
             _read_optimizer(file, tree, model, path)
     return model
 
@@ -353,7 +358,7 @@ def _modern(entry: Any, family: str, depth: int = 0) -> Any:
     if name in ("Model", "Functional") and isinstance(config, dict) and "layers" in config:
         return {**entry, "module": "keras", "class_name": "Functional", "config": _graph(config, depth)}
     if name == "Sequential":
-        layers = config if isinstance(config, list) else config.get("layers", [])
+        layers = config if isinstance(config, list) else need(config, "layers", list)
         kept = {} if isinstance(config, list) else dict(config)
         return {
             **entry,
@@ -383,7 +388,7 @@ def _options(name: str, config: dict[str, Any], family: str) -> dict[str, Any]:
     """The arguments of a class, under the names they have now."""
     policy = config.get("dtype")
     if isinstance(policy, dict) and policy.get("class_name") == "Policy":
-        config["dtype"] = policy.get("config", {}).get("name")
+        config["dtype"] = need(need(policy, "config", dict), "name", str)
     if family == "losses" and config.get("reduction") == "auto":
         config["reduction"] = "sum_over_batch_size"
     if family == "optimizers":
