@@ -53,7 +53,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(handle)
             handle = None
         os.replace(part, path)
-        _keep_name(path.parent)
+        keep_names(path.parent)
     finally:
         part.unlink(missing_ok=True)
         if handle is not None:
@@ -79,10 +79,50 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def is_being_written(path: str | os.PathLike[str], besides: Path | None = None) -> bool:
+    """Tell whether a living process is about to replace a file; what dead ones left in its folder is deleted.
+
+    Where nobody can tell, as on a file system without locks, it is taken to be so.
+
+    Args:
+        path: The file.
+        besides: What `replaced` gave to the one who asks, which doesn't count.
+
+    Example:
+        >>> with replaced("notes.txt") as part:
+        ...     _ = part.write_text("more")
+        ...     is_being_written("notes.txt"), is_being_written("notes.txt", part)
+        (True, False)
+    """
+    path = Path(path).resolve()
+    _sweep(path.parent)
+    with os.scandir(path.parent) as found:
+        names = [one.name for one in found if one.name.endswith(_UNFINISHED)]
+    return any(n.startswith(_beginning(path)) and (besides is None or n != besides.name) for n in names)
+
+
+def keep_names(folder: Path) -> None:
+    """Let the names in a folder survive a power cut; where a folder can't be opened, the system sees to that.
+
+    Args:
+        folder: The folder, after files in it were renamed or deleted.
+    """
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.name[:60]}."
+
+
 def _begin(path: Path) -> tuple[Path, int]:
     """A new file beside another, and a handle that keeps it locked for as long as this process lives."""
     while True:
-        part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{_UNFINISHED}")
+        part = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}{_UNFINISHED}")
         handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         if fcntl is None:
             return part, handle
@@ -121,13 +161,3 @@ def _mode(path: Path) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
-
-
-def _keep_name(folder: Path) -> None:
-    """Let the new name survive a power cut; where a folder can't be opened, the system sees to that."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -110,6 +110,7 @@ def test_an_interrupted_run_closes_the_csv_file(tmp_path: Any) -> None:
     logger = callbacks.CSVLogger(tmp_path / "log.csv")
     told = callbacks.CallbackList([logger])
     told.on_train_begin()
+    told.on_epoch_begin(0)
     file = logger._file
     told.on_interrupt()
     assert file is not None

@@ -1,7 +1,8 @@
 """A program that saves two models in turn and is killed while it does, again and again; run by a test.
 
 It is called with a folder, the name of a file, a seed and how often to kill. Before the first and after each kill the
-file must be one of the two models, bit for bit. It prints how often it was which, and how often a save was cut off.
+file, or the files of a model in several, must be one of the two models, bit for bit. It prints how often it was which,
+and how often a save was cut off.
 """
 
 import json
@@ -33,8 +34,34 @@ def make(value: float) -> Any:
     return model
 
 
-def save(model: Any, path: Path) -> None:
-    (model.save if path.suffix == ".keras" else model.save_weights)(path)
+SIZES: dict[str, tuple[Any, Any]] = {
+    "several.safetensors": (30, 50),
+    "either.safetensors": (30, None),
+    "model.weights.json": ("200B", "150B"),
+}
+"""The most bytes of a file, for each of the two models; None for all in one."""
+
+
+MOST_LEFT = {"several.safetensors": 8, "either.safetensors": 8, "model.weights.json": 12}
+"""Files that a killed save may leave: those of one set, and two that are unfinished."""
+
+
+def save(model: Any, path: Path, size: Any = None) -> None:
+    if path.suffix == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path, **({} if size is None else {"max_shard_size": size}))
+
+
+def belonging(path: Path) -> set[Path]:
+    """The files that are the model."""
+    index = path if path.suffix == ".json" else path.with_name(path.name + ".index.json")
+    if path.exists() and path != index:
+        return {path}
+    placed = json.loads(index.read_text())["weight_map"].values()
+    names = {name for one in placed for name in ([one] if isinstance(one, str) else one)}
+    zero = [path.with_name("model_00000.weights.h5")] if path == index else []
+    return {index, *zero, *(path.with_name(name) for name in names)}
 
 
 def count_calls(action: Any) -> int:
@@ -64,13 +91,13 @@ def die_at(number: int) -> None:
     sys.setprofile(count)
 
 
-def save_and_die(models: list[Any], path: Path, at: int | None) -> None:
+def save_and_die(models: list[Any], path: Path, sizes: Any, at: int | None) -> None:
     """In a child: save in turn until killed, at a call or by the parent."""
     if at is not None:
         die_at(at)
     while True:
-        for model in models:
-            save(model, path)
+        for model, size in zip(models, sizes, strict=True):
+            save(model, path, size)
 
 
 def content(model: Any) -> list[float]:
@@ -82,15 +109,16 @@ def main(folder: str, name: str, seed: int, kills: int) -> None:
     path, chance = Path(folder) / name, random.Random(seed)
     models, reader = [make(1.0), make(2.0)], make(0.0)
     known = {tuple(content(model)): index for index, model in enumerate(models)}
-    save(models[0], path)
-    calls = count_calls(lambda: save(models[1], path))
+    sizes = SIZES.get(name, (None, None))
+    save(models[0], path, sizes[0])
+    calls = count_calls(lambda: save(models[1], path, sizes[1]))
     found, cut_off = Counter[int](), 0
     for number in range(kills):
-        at = chance.randrange(2 * calls) if number % 4 else None
+        at = chance.randrange(3 * calls) if number % 4 else None
         child = os.fork()
         if child == 0:
             try:
-                save_and_die(models, path, at)
+                save_and_die(models, path, sizes, at)
             finally:
                 os._exit(1)
         if at is None:
@@ -100,11 +128,11 @@ def main(folder: str, name: str, seed: int, kills: int) -> None:
         assert os.WIFSIGNALED(status), f"a save failed by itself: {status}"
         reader.load_weights(path)
         found[known[tuple(content(reader))]] += 1
-        left = [one.name for one in path.parent.iterdir() if one != path]
-        assert len(left) <= 1, f"unfinished files heap up: {left}"
-        cut_off += len(left)
-    save(models[0], path)
-    left = [one.name for one in path.parent.iterdir() if one != path]
+        left = set(path.parent.iterdir()) - belonging(path)
+        assert len(left) <= MOST_LEFT.get(name, 1), f"unfinished files heap up: {left}"
+        cut_off += bool(left)
+    save(models[0], path, sizes[0])
+    left = sorted(one.name for one in set(path.parent.iterdir()) - belonging(path))
     print(json.dumps({"first": found[0], "second": found[1], "cut off": cut_off, "left": left}))
 
 

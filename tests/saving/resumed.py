@@ -156,14 +156,18 @@ def train(case: Case, folder: Path, kill: tuple[int, int | None] | None) -> dict
             model = tally.saving.load_model(named[max(named)])
             first = max(named)[0] - (case.save_freq != "epoch")
         name = "{epoch}.keras" if case.save_freq == "epoch" else "{epoch}-{batch}.keras"
-        keeping: list[Any] = [callbacks.ModelCheckpoint(folder / name, save_freq=case.save_freq)]
+        keeping: list[Any] = [
+            callbacks.CSVLogger(folder / "log.csv", append=True),
+            callbacks.ModelCheckpoint(folder / name, save_freq=case.save_freq),
+        ]
     else:
         keeping = [
+            callbacks.CSVLogger(folder / "log.csv"),
             callbacks.BackupAndRestore(folder / "backup", save_freq=case.save_freq),
             callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
             callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
             callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1),
-        ][: 4 if isinstance(model.optimizer, tally.optimizers.Adam) and not case.is_checkpoint else 2]
+        ][: 5 if isinstance(model.optimizer, tally.optimizers.Adam) and not case.is_checkpoint else 3]
     dying = [] if kill is None else [Die(*kill), DieLast(*kill)]
     history = model.fit(
         **case.options(),
@@ -182,6 +186,7 @@ def train(case: Case, folder: Path, kill: tuple[int, int | None] | None) -> dict
     return {
         "values": [(v.dtype.name, v.shape, v.tobytes()) for v in (*values, *seeds)],
         "logs": logs,
+        "rows": (folder / "log.csv").read_text(),
         "epoch": history.epoch if not case.is_checkpoint else [],
         "drawn": tally.random.uniform((3,)).tolist(),
     }
@@ -224,7 +229,7 @@ def check(name: str, case: Case) -> int:
         assert wanted == again[part], (
             f"{name}: {part} differ: {wanted if part != 'values' else ''} {again[part] if part != 'values' else ''}"
         )
-    assert left == ["result"], f"{name}: left are {left}"
+    assert left == ["log.csv", "result"], f"{name}: left are {left}"
     return killed
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ def save(model: Any, path: Path) -> None:
     (model.save if path.suffix == ".keras" else model.save_weights)(path)
 
 
+def save_in_several(model: Any, path: Path) -> None:
+    model.save_weights(path, max_shard_size="2KB")
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -42,8 +51,12 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
-@pytest.mark.parametrize("kills", [20, pytest.param(400, marks=pytest.mark.slow)])
+ONE = ["model.keras", "model.weights.h5"]
+SEVERAL = ["model.safetensors", "model.weights.json"]
+
+
+@pytest.mark.parametrize("name", [*ONE, "several.safetensors", "either.safetensors", "model.weights.json"])
+@pytest.mark.parametrize("kills", [24, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_killed_save_leaves_the_old_file_or_the_new_one(name: str, kills: int, tmp_path: Path) -> None:
     program = [sys.executable, str(TESTS / "saving" / "killed.py"), str(tmp_path), name, "1337", str(kills)]
     done = subprocess.run(program, capture_output=True, text=True, cwd=TESTS)
@@ -54,7 +67,7 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(name: str, kills: int,
     assert found["left"] == []
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", ONE)
 @pytest.mark.parametrize("limit", [1_000, 6_000])
 def test_a_file_that_may_not_grow_leaves_the_old_one_and_says_what_to_do(
     name: str, limit: int, tmp_path: Path
@@ -72,7 +85,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_one_and_says_what_to_do(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", ONE)
 def test_a_full_disk_is_one_error_even_when_it_shows_only_at_the_end(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +98,48 @@ def test_a_full_disk_is_one_error_even_when_it_shows_only_at_the_end(
     assert "could not be written: No space left on device." in str(caught.value)
     assert "do: make room there, or save to a folder on another disk" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("limit", [300, 1_000, 2_500])
+def test_several_files_that_may_not_grow_leave_all_the_old_ones(
+    name: str, limit: int, tmp_path: Path
+) -> None:
+    save_in_several(make(1.0), tmp_path / name)
+    before = files_in(tmp_path)
+    assert len(before) > 3
+    with files_of_at_most(limit), pytest.raises(SavingError, match="could not be written: File too large"):
+        save_in_several(make(2.0), tmp_path / name)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_disk_that_is_full_at_any_of_several_files_leaves_all_the_old_ones(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, flush = 0, os.fsync
+
+    def no_room(handle: int) -> None:
+        nonlocal left
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(handle)
+
+    reader = make(0.0)
+    save_in_several(make(1.0), tmp_path / name)
+    before = files_in(tmp_path)
+    monkeypatch.setattr(writing.os, "fsync", no_room)
+    for room in range(20):
+        left = room
+        with suppress(SavingError):
+            save_in_several(make(2.0), tmp_path / name)
+            break
+        assert files_in(tmp_path) == before
+    assert room == sum(not file.endswith("00000.weights.h5") for file in before) + (name in SEVERAL[1:])
+    reader.load_weights(tmp_path / name)
+    assert {float(value) for weight in reader.get_weights() for value in weight.ravel()} == {2.0}
 
 
 def test_a_disk_that_is_full_at_any_write_of_the_hdf5_library_is_the_same_error(

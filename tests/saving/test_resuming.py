@@ -159,6 +159,67 @@ def test_the_history_is_that_of_the_whole_run(tmp_path: Path) -> None:
     assert not tmp_path.exists()
 
 
+def rows_in(path: Path) -> list[list[str]]:
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("is_appended", [False, True])
+def test_the_rows_of_a_run_that_goes_on_are_those_of_the_whole_run(tmp_path: Path, is_appended: bool) -> None:
+    whole, log = tmp_path / "whole.csv", tmp_path / "log.csv"
+    for path in (whole, log) if is_appended else ():  # another run's, of more epochs
+        small().fit(X, Y, epochs=6, verbose=0, callbacks=[callbacks.CSVLogger(path)])
+    earlier = rows_in(log) if is_appended else []
+    small().fit(
+        X, Y, batch_size=4, epochs=4, verbose=0, callbacks=[callbacks.CSVLogger(whole, append=is_appended)]
+    )
+    keeping = callbacks.BackupAndRestore(tmp_path / "kept", save_freq=12)  # not where an epoch ends
+    with pytest.raises(KeyboardInterrupt):
+        small().fit(
+            X,
+            Y,
+            batch_size=4,
+            epochs=4,
+            verbose=0,
+            callbacks=[callbacks.CSVLogger(log, append=is_appended), keeping, stop_at(3, 2)],
+        )
+    with log.open("a") as file:
+        file.write("3,0.12")  # the row that a process was writing when it was killed
+    go_on(tmp_path / "kept", callbacks.CSVLogger(log, append=is_appended), save_freq=12)
+    found = rows_in(log)
+    assert [row[0] for row in found[len(earlier) :]] == [*([] if is_appended else ["epoch"]), *"0123"]
+    assert [row[0] for row in found] == [row[0] for row in rows_in(whole)]
+    assert found[: len(earlier)] == earlier
+
+
+def test_a_log_that_is_only_appended_to_loses_no_row(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    model = small()
+    for first, last in ((0, 3), (1, 3), (3, 5)):
+        model.fit(
+            X,
+            Y,
+            initial_epoch=first,
+            epochs=last,
+            verbose=0,
+            callbacks=[callbacks.CSVLogger(log, append=True)],
+        )
+    assert [row[0] for row in rows_in(log)] == ["epoch", *"0121234"]
+
+
+def test_a_checkpoint_drops_only_the_rows_of_the_run_that_it_is_from(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    keeping = callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    for _ in range(2):
+        logging = callbacks.CSVLogger(log, append=True)
+        small().fit(X, Y, epochs=4, verbose=0, callbacks=[logging, keeping])
+    before = rows_in(log)
+    loaded = tally.saving.load_model(tmp_path / "2.keras")
+    loaded.fit(X, Y, initial_epoch=2, epochs=4, verbose=0, callbacks=[callbacks.CSVLogger(log, append=True)])
+    found = rows_in(log)
+    assert [row[0] for row in found] == ["epoch", *"01230123"]
+    assert found[:7] == before[:7]
+
+
 def test_what_a_callback_of_ones_own_keeps_is_handed_back(tmp_path: Path) -> None:
     class Count(callbacks.Callback):
         kept = ("seen", "sums")

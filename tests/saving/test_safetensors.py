@@ -272,10 +272,9 @@ def test_shards_of_two_saves_are_not_mixed(tmp_path: Path) -> None:
     model, other = make(0), make(1)
     path = tmp_path / "m.safetensors"
     model.save_weights(path, max_shard_size=400)
-    shard = next(tmp_path.glob("*-00002-of-*"))
-    old = shard.read_bytes()
+    old = next(tmp_path.glob("*-00002-of-*")).read_bytes()
     other.save_weights(path, max_shard_size=400)
-    shard.write_bytes(old)
+    next(tmp_path.glob("*-00002-of-*")).write_bytes(old)
     before = model.get_weights()
     with pytest.raises(SavingError, match="was not written together with m"):
         model.load_weights(path)

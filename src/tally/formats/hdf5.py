@@ -71,6 +71,7 @@ class Stored:
         filters: What they went through.
         attributes: What is said of it.
         first: The path of the array whose other name this is.
+        file: The file, where a model lies in several.
     """
 
     path: str
@@ -83,6 +84,7 @@ class Stored:
     filters: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
     first: str | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def as_tensor(array: Stored, name: str, path: Path) -> Tensor:
     """Give an array of a file under a name of the account."""
     span = None
     if array.start is not None:
-        span = Span(file=path, start=array.start, nbytes=array.nbytes, order=array.order)
+        span = Span(file=array.file or path, start=array.start, nbytes=array.nbytes, order=array.order)
     packed = f"Stored packed ({', '.join(array.filters)})."
     return Tensor(
         name=name,

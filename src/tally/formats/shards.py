@@ -1,7 +1,7 @@
 """A model in several files, and the index that says which of its arrays is in which."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -67,18 +67,7 @@ def read_shards(path: Path, read: Read, limits: Limits = LIMITS) -> Contents:
         BadFileError: A file is missing, leads out of the folder, or holds other arrays than the index says.
     """
     said, placed = read_index(path, limits)
-    files: dict[str, Path] = {}
-    absent: list[str] = []
-    for name in sorted(set(placed.values())):
-        if (found := located(path.parent, name, path)) is None:
-            absent.append(name)
-        else:
-            files[name] = found
-    if absent:
-        more = f" and {len(absent) - 3:,} more" if len(absent) > 3 else ""
-        names = ", ".join(repr(name[:80]) for name in absent[:3])
-        reason = f"names {names}{more}, of {len(absent) + len(files):,} files, which aren't there"
-        raise BadFileError(path, reason, do="fetch all files of the model into one folder")
+    files = locate(path, placed.values())
     parts = {name: read(file, limits) for name, file in files.items()}
     tensors = [tensor for name, part in parts.items() for tensor in _belonging(part, name, placed, path)]
     missing = placed.keys() - {tensor.name for tensor in tensors}
@@ -96,8 +85,47 @@ def read_shards(path: Path, read: Read, limits: Limits = LIMITS) -> Contents:
     )
 
 
+def locate(path: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Find the files that an index names, each once and in the order of their names.
+
+    Args:
+        path: The index.
+        names: What it names.
+
+    Raises:
+        BadFileError: One is missing, or leads out of the folder.
+    """
+    files: dict[str, Path] = {}
+    absent: list[str] = []
+    for name in sorted(set(names)):
+        if (found := located(path.parent, name, path)) is None:
+            absent.append(name)
+        else:
+            files[name] = found
+    if absent:
+        more = f" and {len(absent) - 3:,} more" if len(absent) > 3 else ""
+        shown = ", ".join(repr(name[:80]) for name in absent[:3])
+        reason = f"names {shown}{more}, of {len(absent) + len(files):,} files, which aren't there"
+        raise BadFileError(path, reason, do="fetch all files of the model into one folder")
+    return files
+
+
 def read_index(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, Any], dict[str, str]]:
     """Read an index: what it says of the whole, and the file of each array.
+
+    Raises:
+        BadFileError: It is broken.
+    """
+    said, placed = read_map(path, limits)
+    if not all(isinstance(name, str) for name in placed.values()):
+        raise BadFileError(path, "has a weight_map with more than names of files")
+    if len(set(placed.values())) > limits.files:
+        raise BadFileError(path, f"names {len(placed):,} arrays in {len(set(placed.values())):,} files")
+    return said, cast("dict[str, str]", placed)
+
+
+def read_map(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read an index: what it says of the whole, and its `weight_map`, whatever that holds.
 
     Raises:
         BadFileError: It is broken.
@@ -113,12 +141,10 @@ def read_index(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, Any], dic
     if not isinstance(placed, dict):
         raise BadFileError(path, "is no index: it has no weight_map")
     placed = cast("dict[str, Any]", placed)
-    if not all(isinstance(name, str) for name in placed.values()):
-        raise BadFileError(path, "has a weight_map with more than names of files")
-    if len(placed) > limits.tensors or len(set(placed.values())) > limits.files:
-        raise BadFileError(path, f"names {len(placed):,} arrays in {len(set(placed.values())):,} files")
+    if len(placed) > limits.tensors:
+        raise BadFileError(path, f"names {len(placed):,} arrays, more than {limits.tensors:,}")
     said = index.get("metadata")
-    return (cast("dict[str, Any]", said) if isinstance(said, dict) else {}), cast("dict[str, str]", placed)
+    return (cast("dict[str, Any]", said) if isinstance(said, dict) else {}), placed
 
 
 def _belonging(part: Contents, name: str, placed: Mapping[str, str], path: Path) -> tuple[Tensor, ...]:

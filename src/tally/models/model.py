@@ -267,7 +267,7 @@ class Model(Accountable, Trainable, Layer):
             filepath: Where; its ending says the form.
             overwrite: Whether a file that is there may be replaced.
             **options: For safetensors `max_shard_size`, such as `"5GB"`, past which the weights are shared out among
-                several files and an index; and `include_optimizer`.
+                several files and an index; and `include_optimizer`. `max_shard_size` for `.weights.json`, too.
         """
         save_weights(self, filepath, overwrite=overwrite, **options)
 
@@ -286,7 +286,10 @@ class Model(Accountable, Trainable, Layer):
         Returns:
             For what is not in Keras's own form, a report of what went where, and what was done to it.
         """
-        return load_weights(self, filepath, skip_mismatch, by_name=by_name, name_map=name_map)
+        from tally.models.verbs.loading import LoadingReport
+
+        found = load_weights(self, filepath, skip_mismatch, by_name=by_name, name_map=name_map)
+        return None if found is None else LoadingReport.of(found)
 
     def checkpoints(self, directory: Any, **options: Any) -> Any:
         """The manager of checkpoints in a folder, a `tally.saving.CheckpointManager`.

@@ -53,6 +53,16 @@ class Part:
         cut = range(number * size, (number + 1) * size)
         return self._then(shape, lambda values: values.take(cut, axis), "split in 3")
 
+    def third_of_heads(self, number: int, heads: int) -> "Part":
+        """One of three equal parts of the rows of each head, where the heads stand one after the other."""
+        rows, *rest = self.shape
+        shape = (rows // 3, *rest)
+
+        def take(values: np.ndarray) -> np.ndarray:
+            return values.reshape(heads, 3, rows // (3 * heads), *rest)[:, number].reshape(shape)
+
+        return self._then(shape, take, f"split in 3 in each of {heads} heads")
+
     def gates(self, order: Sequence[int]) -> "Part":
         """Equal parts along the last axis in another order."""
         if tuple(order) == tuple(range(len(order))):
@@ -101,3 +111,21 @@ def stacked(one: Part, other: Part) -> Part:
         lambda: np.stack([one.read(), other.read()]),
         tuple(dict.fromkeys((*one.done, *other.done, "stacked"))),
     )
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Several along the last axis; their other axes are the same."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
+    return Part(
+        tuple(source for part in parts for source in part.sources),
+        shape,
+        lambda: np.concatenate([part.read() for part in parts], -1),
+        (*dict.fromkeys(word for part in parts for word in part.done), "joined"),
+    )
+
+
+def zeros(shape: Shape) -> Part:
+    """Zeros, for what a source leaves out."""
+    return Part((), shape, lambda: np.zeros(shape, np.float32))

@@ -3,10 +3,8 @@
 import json
 import math
 import re
-import secrets
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,22 +13,21 @@ import numpy as np
 from tally.accounting.ledger import Ledger
 from tally.core.errors import SavingError
 from tally.formats import safetensors as form
-from tally.formats.shards import INDEX
+from tally.formats.shards import INDEX, read_index
 from tally.formats.tensor import Contents, Tensor
 from tally.saving.arrays import Place, Places, assign, places_of, read_array
 from tally.saving.files import replace_file
 from tally.saving.matching import Renaming, compare, refuse, rename
 from tally.saving.outcome import Match
+from tally.saving.several import WRITE, FileSet, bytes_in, share_out
+from tally.writing import keep_names
 
 ENDING = ".safetensors"
 LEDGER = "tally.ledger"
 """Under which the header's metadata hold the account, as JSON."""
-_WRITE = "tally.write"
-"""Under which each of several files and their index say that they were written together."""
 _CODES = {dtype: (code, width) for code, (dtype, width) in form.TYPES.items() if width >= 8}
 _CODES |= {"int4": ("I8", 8), "uint4": ("U8", 8)}
 """What the format calls each type. It has none for 4 bits: such a number takes a byte, and the account says so."""
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def save_safetensors(
@@ -64,14 +61,16 @@ def save_safetensors(
         raise SavingError(f"'{model.name}' has no weights to save: it has not seen an input shape yet.")
     places = [*held.weights.values(), *(held.optimizer if include_optimizer else ())]
     ledger = model.account().to_json()
-    parts = _shared_out(places, _bytes(max_shard_size))
+    parts = share_out(places, _size, bytes_in(max_shard_size))
+    shards = Shards(path)
     if len(parts) == 1:
-        _refuse_other(path.with_name(path.name + INDEX), overwrite)
+        _refuse_other(shards.index, overwrite)
         with replace_file(path, overwrite=overwrite) as part:
             _write(part, parts[0], {"format": "tally", LEDGER: ledger})
-        _remove_old(path, keep=(path.name,))
+        shards.remove()  # the file by the name that is asked for has stood for the model since it is there
     else:
-        _write_shards(path, parts, ledger, overwrite)
+        _refuse_other(path, overwrite)
+        _write_shards(shards, parts, ledger, overwrite)
 
 
 def _refuse_other(path: Path, overwrite: bool) -> None:
@@ -82,43 +81,59 @@ def _refuse_other(path: Path, overwrite: bool) -> None:
         )
 
 
-def _write_shards(path: Path, parts: Sequence[Sequence[Place]], ledger: str, overwrite: bool) -> None:
-    stem = path.name.removesuffix(ENDING)
-    names = [f"{stem}-{number:05}-of-{len(parts):05}{ENDING}" for number in range(1, len(parts) + 1)]
-    placed = {place.path: name for name, part in zip(names, parts, strict=True) for place in part}
-    together = {_WRITE: secrets.token_hex(8)}
+class Shards(FileSet):
+    """The files of a model, named as on the Hugging Face Hub; with a tag before the number where those names are taken.
+
+    What reads such a model goes by the index, and asks for the file without a number first: where both are there,
+    that one is the model. So a save from several files to one is done when the one has its name, and a save from one
+    to several when the one is deleted.
+
+    Args:
+        path: The name that the one file would have.
+    """
+
+    named_so = "{stem}-{tag}{number:05}-of-{count:05}" + ENDING
+    known_by = r"{stem}-(?:(?P<tag>[0-9a-f]{{8}})-)?\d{{5}}-of-\d{{5}}" + re.escape(ENDING)
+    between, first = "-", 1
+
+    def __init__(self, path: Path) -> None:
+        self.whole = path
+        super().__init__(path.with_name(path.name + INDEX))
+
+    @property
+    def stem(self) -> str:
+        """What all names begin with."""
+        return self.whole.name.removesuffix(ENDING)
+
+    def listed(self) -> set[str]:
+        """The names that the index has."""
+        return set(read_index(self.index)[1].values())
+
+    def token_of(self, path: Path) -> str | None:
+        """The word that the header says."""
+        return form.read_one(path).metadata.get(WRITE)
+
+    def before(self) -> None:
+        """Nothing has to be there besides."""
+
+    def after(self, names: Sequence[str], old: Container[str]) -> None:
+        """Delete the one file, which would stand for the model."""
+        self.whole.unlink(missing_ok=True)
+        keep_names(self.folder)
+
+
+def _write_shards(shards: Shards, parts: Sequence[Sequence[Place]], ledger: str, overwrite: bool) -> None:
     total = sum(_size(place) for part in parts for place in part)
-    index = {"metadata": {"total_size": total, **together, LEDGER: ledger}, "weight_map": placed}
-    _refuse_other(path, overwrite)
-    with (
-        ExitStack() as open_files
-    ):  # closed from the last to the first: the index gets its name when all shards have
-        last = open_files.enter_context(replace_file(path.with_name(path.name + INDEX), overwrite=overwrite))
-        last.write_text(json.dumps(index, ensure_ascii=True), encoding="utf-8")
-        for name, part in zip(names, parts, strict=True):
-            file = open_files.enter_context(replace_file(path.with_name(name), overwrite=overwrite))
-            _write(file, part, {"format": "tally", **together})
-    _remove_old(path, keep=(*names, path.name + INDEX))
 
+    def write_file(number: int, file: Path, token: str) -> None:
+        _write(file, parts[number], {"format": "tally", WRITE: token})
 
-def _remove_old(path: Path, keep: Sequence[str]) -> None:
-    """Remove what an earlier save under this name left: the file in one, the index, shards of another number."""
-    stem = re.escape(path.name.removesuffix(ENDING))
-    pattern = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?{re.escape(ENDING)}({re.escape(INDEX)})?")
-    for other in path.parent.iterdir():
-        if other.name not in keep and pattern.fullmatch(other.name):
-            other.unlink()
+    def write_index(file: Path, names: Sequence[str], token: str) -> None:
+        placed = {place.path: name for name, part in zip(names, parts, strict=True) for place in part}
+        index = {"metadata": {"total_size": total, WRITE: token, LEDGER: ledger}, "weight_map": placed}
+        file.write_text(json.dumps(index, ensure_ascii=True), encoding="utf-8")
 
-
-def _bytes(size: int | str | None) -> float:
-    if size is None:
-        return math.inf
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(size))
-    if found is None or found[2].upper() not in _UNITS or float(found[1]) <= 0:
-        raise SavingError(
-            f"max_shard_size can't be {size!r}.", do="pass a number of bytes, or '5GB' or '500MB'"
-        )
-    return float(found[1]) * _UNITS[found[2].upper()]
+    shards.write(len(parts), write_file, write_index, overwrite=overwrite)
 
 
 def _size(place: Place) -> int:
@@ -128,20 +143,6 @@ def _size(place: Place) -> int:
             do="save to a name that ends in .weights.h5",
         )
     return math.prod(place.shape) * _CODES[place.dtype][1] // 8
-
-
-def _shared_out(places: Sequence[Place], most: float) -> list[list[Place]]:
-    """Parts in order, each as full as it may be."""
-    parts: list[list[Place]] = [[]]
-    room = most
-    for place in places:
-        size = _size(place)
-        if parts[-1] and size > room:
-            parts.append([])
-            room = most
-        parts[-1].append(place)
-        room -= size
-    return parts
 
 
 def _write(path: Path, places: Sequence[Place], metadata: Mapping[str, str]) -> None:
@@ -266,9 +267,9 @@ def _check_together(contents: Contents, path: Path) -> None:
     """Refuse shards of two saves, which a crash between two renames would leave."""
     if len(contents.files) < 2:
         return
-    said = contents.metadata.get(_WRITE)
+    said = contents.metadata.get(WRITE)
     for file in contents.files[1:]:
-        if form.read_one(file).metadata.get(_WRITE) != said:
+        if form.read_one(file).metadata.get(WRITE) != said:
             raise SavingError(
                 f"{file.name} was not written together with {path.name}: the last save was cut off.",
                 do="save the model again",

@@ -5,7 +5,7 @@ import functools
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -99,15 +99,28 @@ def write_weights(file: "h5py.File", model: Layer) -> None:
     """Write the variables of every layer, and those of optimizers that have any."""
     model.materialize()
     for path, thing in places(model):
-        values: dict[str, Any] = {}
-        thing.save_own_variables(values)
-        group = file.create_group(f"{path}/vars".removeprefix("/"))
-        group.attrs["name"] = thing.name
-        for key, value in values.items():
-            _write(group, key, value.numpy() if isinstance(value, Variable) else np.asarray(value))
+        group = make_group(file, path, thing)
+        for key, value in own_values(thing).items():
+            write_array(group, key, value)
 
 
-def _write(group: "h5py.Group", key: str, array: np.ndarray) -> None:
+def own_values(thing: Any) -> dict[str, Any]:
+    """What a layer or optimizer stores itself: variables, whose values nobody has fetched yet, or arrays."""
+    values: dict[str, Any] = {}
+    thing.save_own_variables(values)
+    return values
+
+
+def make_group(file: "h5py.File", path: str, thing: Any) -> "h5py.Group":
+    """Make the group that holds the arrays of a layer or optimizer."""
+    group = file.create_group(group_of(path))
+    group.attrs["name"] = thing.name
+    return group
+
+
+def write_array(group: "h5py.Group", key: str, value: Any) -> None:
+    """Write a variable's values, or an array."""
+    array = value.numpy() if isinstance(value, Variable) else np.asarray(value)
     if array.dtype.isbuiltin == 1:
         group.create_dataset(key, data=array)
     else:  # bfloat16, float8, int4: HDF5 has no such types, so Keras stores their bytes and says what they are
@@ -115,11 +128,58 @@ def _write(group: "h5py.Group", key: str, array: np.ndarray) -> None:
         group.create_dataset(key, data=raw).attrs["dtype"] = array.dtype.name
 
 
-def read_weights(file: "h5py.File", model: Layer, *, source: Any, skip_mismatch: bool = False) -> list[str]:
+@runtime_checkable
+class Store(Protocol):
+    """What arrays are read from, by the place of the layer or optimizer that they belong to."""
+
+    def numbers(self, path: str) -> "dict[str, h5py.Dataset]":
+        """The arrays of a place, looked at but not read; none where it has none."""
+        ...
+
+    def groups(self) -> list[str]:
+        """The places that have arrays or might have."""
+        ...
+
+
+class OneFile:
+    """A file that has all.
+
+    Args:
+        file: The file, open.
+        source: Its path, for messages.
+    """
+
+    def __init__(self, file: "h5py.File", source: Any) -> None:
+        self.file, self.source = file, source
+
+    def numbers(self, path: str) -> "dict[str, h5py.Dataset]":
+        """The arrays of a place, looked at but not read; none where it has none."""
+        return numbers_in(self.file, group_of(path), self.source)
+
+    def groups(self) -> list[str]:
+        """The places that have arrays or might have."""
+        names: list[str] = []
+        self.file.visit(lambda name: names.append(str(name)))
+        return [name.removesuffix("/vars") for name in names if name.endswith("/vars")]
+
+
+def group_of(path: str) -> str:
+    """The group that holds the arrays of a place.
+
+    Example:
+        >>> group_of("layers/dense"), group_of("")
+        ('layers/dense/vars', 'vars')
+    """
+    return f"{path}/vars".removeprefix("/")
+
+
+def read_weights(
+    file: "h5py.File | Store", model: Layer, *, source: Any, skip_mismatch: bool = False
+) -> list[str]:
     """Read every layer's variables. Everything is compared first; if something doesn't fit, nothing is changed.
 
     Args:
-        file: An open file in the layout of Keras 3.
+        file: An open file in the layout of Keras 3, or several as one.
         model: A built layer or model.
         source: The file's path, for messages.
         skip_mismatch: Leave layers that don't fit as they are, and say which.
@@ -130,18 +190,19 @@ def read_weights(file: "h5py.File", model: Layer, *, source: Any, skip_mismatch:
     Raises:
         SavingError: A layer's weights are missing in the file, or have other shapes.
     """
+    store = file if isinstance(file, Store) else OneFile(file, source)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built and "optimizer" in file:
+    if optimizer is not None and not optimizer.built and store.numbers("optimizer"):
         optimizer.build(model.trainable_variables)
     known = dict(places(model))
     wrong: list[str] = []
     assigned: list[tuple[Variable, h5py.Dataset]] = []
     custom: list[tuple[Any, dict[str, h5py.Dataset]]] = []
     for path, thing in known.items():
-        found = numbers_in(file, f"{path}/vars".removeprefix("/"), source)
+        found = store.numbers(path)
         if not _keeps_to_the_layout(thing):
             custom += [(thing, found)] if found else []
-        elif problem := _compare(thing, found) or _missing(file, path, thing, found, known):
+        elif problem := _compare(thing, found) or _missing(store, path, thing, found, known):
             wrong.append(problem)
         else:
             assigned += [(variable, found[str(i)]) for i, variable in enumerate(thing._file_variables())]
@@ -150,7 +211,7 @@ def read_weights(file: "h5py.File", model: Layer, *, source: Any, skip_mismatch:
         raise SavingError(
             f"The weights in {source} don't fit '{model.name}': {wrong[0]}{more}",
             where="; ".join(
-                (*cut(wrong[1:], "that don't fit"), *cut(_surplus(file, known), "only in the file"))
+                (*cut(wrong[1:], "that don't fit"), *cut(_surplus(store, known), "only in the file"))
             ),
             do="build the model the file was made from, or pass skip_mismatch=True; nothing was changed",
         )
@@ -181,7 +242,7 @@ def _compare(layer: Layer, found: "dict[str, h5py.Dataset]") -> str | None:
 
 
 def _missing(
-    file: "h5py.File", path: str, layer: Layer, found: dict[str, Any], known: dict[str, Any]
+    store: Store, path: str, layer: Layer, found: dict[str, Any], known: dict[str, Any]
 ) -> str | None:
     """What to say when the file holds more or fewer variables for a layer than it has."""
     count = len(layer._file_variables())
@@ -190,31 +251,23 @@ def _missing(
     if not layer.built and found:
         return f"{layer.name} is not built, the file has {len(found)} weights for it"
     if not found:
-        unused = [name for name in _groups(file) if name not in known]
+        unused = [name for name in store.groups() if name not in known]
         wanted = [variable.shape for variable in layer._file_variables()]
-        unused = [name for name in unused if _shapes_at(file, name) == wanted] or unused
+        unused = [name for name in unused if _shapes_at(store, name) == wanted] or unused
         return f"the file has nothing at '{path}' for {layer.name}.{nearest(path, unused)}"
     return f"{layer.name} has {count} weights, the file has {len(found)}"
 
 
-def _groups(file: "h5py.File") -> list[str]:
-    names: list[str] = []
-    file.visit(
-        lambda name: names.append(str(name).removesuffix("/vars")) if str(name).endswith("/vars") else None
-    )
-    return names
-
-
-def _shapes_at(file: "h5py.File", name: str) -> list[tuple[int, ...]]:
+def _shapes_at(store: Store, name: str) -> list[tuple[int, ...]]:
     """The shapes of a layer's variables in a file, in their order."""
-    found: Any = file[f"{name}/vars"]
-    return [tuple(getattr(found[key], "shape", ())) for key in sorted(found, key=lambda key: (len(key), key))]
+    found = store.numbers(name)
+    return [tuple(found[key].shape) for key in sorted(found, key=lambda key: (len(key), key))]
 
 
-def _surplus(file: "h5py.File", known: dict[str, Any]) -> list[str]:
+def _surplus(store: Store, known: dict[str, Any]) -> list[str]:
     """What the file holds for layers that the model hasn't; an optimizer is no layer."""
-    names = [name for name in _groups(file) if name not in known and not name.startswith("optimizer")]
-    shapes = ((name, _shapes_at(file, name)) for name in names)
+    names = [name for name in store.groups() if name not in known and not name.startswith("optimizer")]
+    shapes = ((name, _shapes_at(store, name)) for name in names)
     return [f"{name} {', '.join(map(str, found))} is only in the file" for name, found in shapes if found]
 
 
