@@ -48,7 +48,12 @@ def named(contents: Contents) -> dict[str, Tensor]:
 
 def test_the_last_step_is_read(steps: Path) -> None:
     found = orbax.read(steps)
-    assert found.notes == ("The checkpoint of step 10; 2 others are beside it.",)
+    first, second = found.notes
+    assert first == "The checkpoint of step 10; 2 others are beside it."
+    packed = sum(tensor.packed or 0 for tensor in found.tensors)
+    assert second == f"Its arrays take {packed:,} bytes on disk, packed."
+    whole = sum(path.stat().st_size for path in (steps / "10").rglob("*") if path.is_file())
+    assert 0 < packed < whole
     assert found.metadata["step"] == 10
     assert named(orbax.read(steps / "10")) == named(orbax.read(steps / "10" / "default")) == named(found)
 
@@ -97,9 +102,13 @@ def tree(folder: Path, *paths: tuple[str, ...], more: dict[str, Any] | None = No
 def test_arrays_in_folders_are_read(tmp_path: Path) -> None:
     tree(tmp_path, ("params", "w"))
     zarray(tmp_path, "params.w")
+    for number, size in ((0, 30), (1, 4)):
+        (tmp_path / "params.w" / f"{number}.0").write_bytes(bytes(size))
+    (tmp_path / "params.w" / "far").symlink_to(tmp_path / "params.w" / "0.0")
     (held,) = orbax.read(tmp_path).tensors
     assert (held.name, held.shape, held.dtype, held.stored) == ("params/w", (4, 3), "float32", 48)
     assert held.notes == ("It is stored in 2 chunks.",)
+    assert held.packed == 34
 
 
 def test_leaves_without_arrays_are_passed_over(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tally.formats.leveldb import entries
 from tally.formats.limits import Limits
 from tally.formats.tensor import Contents, Tensor
 from tally.formats.window import opened
+from tally.readers import account
 
 DATA = Path(__file__).parent / "data"
 
@@ -101,10 +102,32 @@ def test_a_checkpoint_knows_the_model_from_its_optimizer(unpacked: Path) -> None
 
 def test_a_checkpoint_is_found_by_any_of_its_files(unpacked: Path) -> None:
     folder = unpacked / "trained"
-    names = ("model-1.index", "model-1.data-00000-of-00001", "checkpoint", "")
+    names = ("model-1.index", "model-1.data-00000-of-00001", "model-1", "checkpoint", "")
     paths = [folder / name if name else folder for name in names]
     assert all(map(tensorflow.matches, paths))
     assert len({tuple(named(tensorflow.read(path))) for path in paths}) == 1
+
+
+def test_what_begins_like_no_checkpoint_is_none(unpacked: Path) -> None:
+    for name in ("model", "model-2", "none"):
+        assert not tensorflow.matches(unpacked / "trained" / name)
+    with pytest.raises(BadFileError, match="can't be opened"):
+        tensorflow.read(unpacked / "trained" / "model-2")
+
+
+def test_what_holds_the_variables_stands_in_the_order_of_use(unpacked: Path) -> None:
+    found = tensorflow.read(unpacked / "exported")
+    assert [(node.name, node.inputs) for node in found.nodes] == [
+        ("tiny/stem", ()),
+        ("tiny/norm", ("tiny/stem",)),
+        ("tiny/deep", ("tiny/norm",)),
+        ("tiny/head", ("tiny/deep",)),
+    ]
+    ledger = account(found, layout="keras", name="tiny")
+    kinds = ("Conv2D", "BatchNormalization", "DepthwiseConv2D", "Dense")
+    assert tuple(owner.type for owner in ledger.owners if owner.path) == kinds
+    assert ledger.total == TRAINED + 2 * NORM
+    assert ledger.owner("tiny/head").inputs == ("tiny/deep",)
 
 
 def test_spans_show_where_the_bytes_are(unpacked: Path) -> None:
@@ -142,11 +165,15 @@ def test_constants_of_a_frozen_graph_act_as_weights() -> None:
 
 def test_keras_2_says_the_classes_of_layers(unpacked: Path, tmp_path: Path) -> None:
     shutil.copytree(unpacked / "exported", tmp_path / "saved")
-    said = '{"name": "stem", "class_name": "Conv2D"}'
+    said = '{"name": "stem", "class_name": "Conv2D", "config": {"filters": 4, "strides": [2, 2]}}'
     layer = field(1, field(2, 1) + field(3, "root.layer-0") + field(4, "_tf_keras_layer") + field(5, said))
     other = field(1, field(4, "_tf_keras_metric") + field(5, "no JSON"))
     (tmp_path / "saved" / "keras_metadata.pb").write_bytes(layer + other)
-    assert tensorflow.read(tmp_path / "saved").metadata["layers"] == {"stem": "Conv2D"}
+    found = tensorflow.read(tmp_path / "saved")
+    assert found.metadata["layers"] == {"stem": "Conv2D"}
+    assert found.nodes[0].type == "Conv2D"
+    assert found.nodes[0].options["strides"] == (2, 2)
+    assert {node.type for node in found.nodes[1:]} == {""}
 
 
 def shape(*sizes: int) -> bytes:

@@ -68,7 +68,7 @@ def test_a_converted_model_counts_the_same_in_every_type(name: str, dtype: str, 
     kernels = weights(found)
     assert {axes: one.shape for axes, one in kernels.items()} == {
         ("filters", "kernel height", "kernel width", "input channels"): (4, 3, 3, 2),
-        ("input channels per group", "kernel height", "kernel width", "filters"): (1, 3, 3, 4),
+        ("broadcast", "kernel height", "kernel width", "input channels"): (1, 3, 3, 4),
         ("units", "features"): (3, 16),
     }
     assert {one.dtype for one in kernels.values()} == {dtype}

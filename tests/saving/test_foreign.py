@@ -496,17 +496,27 @@ def test_another_epsilon_is_told() -> None:
 def test_the_report_prints_well() -> None:
     model = tally.Sequential([tally.Input((4,)), L.Dense(3), L.BatchNormalization(epsilon=1e-5)], name="net")
     module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    assert str(model.load_weights(module)) == (
-        "6 weights of 'net' set from the module Sequential.\n"
-        "  dense/kernel (4, 3) <- 0.weight, transposed; by order\n"
-        "  dense/bias (3,) <- 0.bias; by order\n"
-        "  batch_normalization/gamma (3,) <- 1.weight; by order\n"
-        "  batch_normalization/beta (3,) <- 1.bias; by order\n"
-        "  batch_normalization/moving_mean (3,) <- 1.running_mean; by order\n"
-        "  batch_normalization/moving_variance (3,) <- 1.running_var; by order\n"
-        "Not used: 1.\n"
-        "  1.num_batches_tracked (): needed by no layer"
-    )
+    rule = "─" * 82
+    assert str(model.load_weights(module)).splitlines() == [
+        'Weights of "net" from the module Sequential                           6 of 6 weights set',
+        "",
+        "Set                                  Shape   From            Changed     Found by",
+        rule,
+        "dense/kernel                         (4, 3)  0.weight        transposed  the order",
+        "dense/bias                           (3,)    0.bias                      the order",
+        "batch_normalization/gamma            (3,)    1.weight                    the order",
+        "batch_normalization/beta             (3,)    1.bias                      the order",
+        "batch_normalization/moving_mean      (3,)    1.running_mean              the order",
+        "batch_normalization/moving_variance  (3,)    1.running_var               the order",
+        rule,
+        "",
+        "Not needed             Shape  Why",
+        rule[:48],
+        "1.num_batches_tracked  ()     needed by no layer",
+        rule[:48],
+        "",
+        "· Every weight is set, and nothing that a layer could take is left over.",
+    ]
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
@@ -518,12 +528,47 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         model.load_weights(tmp_path / "m.pt")
 
 
-def test_a_compressed_archive_says_that_it_can_not_be_read(tmp_path: Path) -> None:
-    torch.save(state_of(left__weight=(4, 4), right__weight=(4, 4)), tmp_path / "a.pt")
-    with (
-        zipfile.ZipFile(tmp_path / "a.pt") as old,
-        zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as new,
-    ):
+def compressed(path: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """The same archive, its members packed."""
+    packed = path.with_name(f"packed_{path.name}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", method) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    untouched(branches(), tmp_path / "m.pt", "packed or compressed")
+    return packed
+
+
+@pytest.mark.parametrize("form", ["pt", "npz"])
+def test_a_compressed_archive_gives_the_same_weights(tmp_path: Path, form: str) -> None:
+    module, model = perceptron()
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    state["2.weight"] = (
+        torch.arange(96.0).reshape(8, 12)[:, 2:10] / 100
+    )  # a view inside of a storage, with strides
+    module.load_state_dict(state)
+    path = tmp_path / f"a.{form}"
+    if form == "pt":
+        torch.save(state, path)
+        path = compressed(path)
+    else:
+        np.savez_compressed(path, **{name: np.asfortranarray(value) for name, value in state.items()})
+    model.load_weights(path)
+    x = numbers(5, 4)
+    assert_close(model(x), module(torch.tensor(x)))
+
+
+def test_an_archive_packed_otherwise_says_that_it_can_not_be_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{"left.weight": np.zeros((4, 4)), "right.weight": np.zeros((4, 4))})
+    with pytest.raises(BadFileError, match="packed by method 14"):
+        branches().load_weights(compressed(tmp_path / "a.npz", zipfile.ZIP_LZMA))
+
+
+def test_a_compressed_archive_that_is_broken_changes_nothing(tmp_path: Path) -> None:
+    torch.save(state_of(left__weight=(4, 4), right__weight=(4, 4)), tmp_path / "a.pt")
+    path = compressed(tmp_path / "a.pt")
+    with zipfile.ZipFile(path) as archive:
+        (member,) = (one for one in archive.infolist() if one.filename.endswith("data/0"))
+    data = bytearray(path.read_bytes())
+    begin = member.header_offset + 30 + len(member.filename)
+    data[begin : begin + member.compress_size] = b"\xff" * member.compress_size
+    path.write_bytes(data)
+    untouched(branches(), path, "can't be read from")

@@ -1,4 +1,4 @@
-"""Keras's files: `.keras`, `.weights.h5`, the older `.h5`, and an architecture alone as `.json`.
+"""Keras's files: `.keras`, `.weights.h5` in one or in several, the older `.h5`, and an architecture alone as `.json`.
 
 The configuration is data here (see `keras_config`), and the weights are found by their place in the file: no layer is
 made, so no Lambda, no custom class and no path in a configuration can do anything.
@@ -11,12 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from tally.formats import keras_shards
 from tally.formats.errors import BadFileError
 from tally.formats.hdf5 import Stored, Tree, as_tensor, read_tree
 from tally.formats.hdf5_blocks import SIGNATURE
 from tally.formats.json_text import parse_json
 from tally.formats.keras_config import Architecture, Described, describe, is_configuration
-from tally.formats.keras_layers import CLASSES, Weight, beside, told_by_shapes, weights_of
+from tally.formats.keras_layers import CLASSES, Weight, beside, shown_options, told_by_shapes, weights_of
 from tally.formats.limits import LIMITS, Limits
 from tally.formats.naming import checked
 from tally.formats.tensor import Contents, Node, Role, Tensor
@@ -47,6 +48,8 @@ def matches(path: Path) -> bool:
                 return _kind_of(read_tree(window)) is not None
     except BadFileError:
         return path.suffix == ".keras"
+    if keras_shards.is_index(path) and b'"weight_map"' in head:
+        return True
     return path.suffix == ".json" and b'"class_name"' in head and b'"config"' in head
 
 
@@ -69,6 +72,8 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
             return _read_hdf5(window, path, limits)
         if path.suffix == ".keras":
             raise BadFileError(path, "is no zip, as a .keras file is")
+        if keras_shards.is_index(path):
+            return _read_several(path, limits)
         if window.size > limits.header:
             raise window.bad(f"has {window.size:,} bytes, more than a configuration may have")
         said = _configuration(window.take(window.size), path, "", limits)
@@ -110,6 +115,12 @@ def _read_archive(window: Window, path: Path, limits: Limits) -> Contents:
     )
 
 
+def _read_several(path: Path, limits: Limits) -> Contents:
+    shards = keras_shards.read_shards(path, limits)
+    contents = _with_weights("Keras weights", Architecture(), shards.whole, path, limits)
+    return replace(contents, files=(path, *shards.files.values()))
+
+
 def _weights(archive: Archive) -> Window:
     if not archive[_WEIGHTS].packed:
         return archive.window(_WEIGHTS)
@@ -147,8 +158,9 @@ def _with_weights(form: str, found: Architecture, tree: Tree, path: Path, limits
     for layer in layers:
         arrays = held.pop(_join(layer.place, "vars"), [])
         account.add(layer, arrays)
+    homes = {layer.place: layer.path for layer in layers}
     for group, arrays in held.items():  # what belongs to no layer
-        account.aside(group, arrays)
+        account.aside(group, arrays, homes)
     return account.contents(form, found.notes, tree, limits)
 
 
@@ -240,7 +252,9 @@ class _Account:
     def add(self, layer: Described, arrays: Sequence[Stored]) -> None:
         """Enter a layer with the arrays it holds itself."""
         made = [
-            self.enter(_join(layer.path, weight.name), array, weight.role, weight.axes)
+            self.enter(
+                _join(layer.path, weight.name), array, weight.role, layer.axes.get(weight.name, weight.axes)
+            )
             for weight, array in zip(self.named(layer, arrays), arrays, strict=True)
         ]
         if layer.mode == "int4" and len(made) > 1:
@@ -250,7 +264,11 @@ class _Account:
             self.tensors[-len(made)] = replace(self.tensors[-len(made)], alias_of=inner)
         if not layer.type:
             return
-        options = dict(layer.options)
+        options = shown_options(layer.type, layer.options, layer.output_shapes)
+        if layer.label:
+            options["name"] = layer.label
+        if layer.options.get("calls"):
+            options["calls"] = layer.options["calls"]
         if not layer.trainable:
             options["trainable"] = False
         self.nodes.append(
@@ -296,14 +314,16 @@ class _Account:
         self.unknown += bool(arrays)
         return [Weight(array.path.rpartition("/")[2]) for array in arrays]
 
-    def aside(self, group: str, arrays: Sequence[Stored]) -> None:
+    def aside(self, group: str, arrays: Sequence[Stored], homes: Mapping[str, str]) -> None:
         """Enter what is no layer's: an optimizer's, a random generator's, a metric's."""
         place = group.removesuffix("vars").rstrip("/")
         head = place.split("/")[0]
         for array in arrays:
             last = array.path.rpartition("/")[2]
             if place.endswith("seed_generator"):
-                self.enter(f"{place}_state" + ("" if last == "0" else f"/{last}"), array, "seed", ())
+                around, _, generator = place.rpartition("/")
+                name = _join(homes.get(around, around), f"{generator}_state")
+                self.enter(name + ("" if last == "0" else f"/{last}"), array, "seed", ())
             else:
                 name = _OPTIMIZER.get(last, last) if place == "optimizer" else last
                 self.enter(_join(place, name), array, _ASIDE.get(head, "weight"), ())

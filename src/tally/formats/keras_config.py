@@ -3,12 +3,14 @@
 Nothing is made of it: no class is looked up, no function revived, no bytecode unpacked, no file opened.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from tally.formats.keras_layers import Shape, inner_layers, output_of, snake_case
+from tally.formats.keras_layers import ATTENTIONS, Axes, inner_layers, projected_axes, snake_case
+from tally.formats.keras_shapes import Shape, output_of
 
 _EXPORTED = {"GroupQueryAttention": "GroupedQueryAttention"}
 """Classes whose public name, which a configuration has, isn't the one in the code, which a file of weights has."""
@@ -39,6 +41,7 @@ class Described:
         input_shapes: The shape of each input.
         output_shapes: The same of each output.
         mode: How its weights are quantised: `"int8"`, `"int4"`, `"float8"`, or `""`.
+        axes: The names of the axes of its weights, where what is around it says so.
     """
 
     path: str
@@ -51,6 +54,7 @@ class Described:
     input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
     mode: str = ""
+    axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes])
 
 
 @dataclass(slots=True)
@@ -121,7 +125,7 @@ class _Model:
         given = given or _built(said, config)
         if kind == "InputLayer":
             given, made = (), _shapes(config.get("batch_shape", config.get("batch_input_shape")))
-        if not made and len(given) == 1 and (shape := output_of(kind, options, given[0])) is not None:
+        if not made and (shape := output_of(kind, options, given)) is not None:
             made = (shape,)
         own = Described(
             path=path,
@@ -146,7 +150,7 @@ class _Model:
             entry for item in listed if is_configuration(item) and (entry := _mapping(item)) is not None
         ]
         inner = list(self.graph(below, own, kind))
-        yield _framed(own, inner, path)
+        yield _framed(own, inner, path, list(_ends(config.get("output_layers"))))
         yield from inner
 
     def inside(
@@ -157,7 +161,7 @@ class _Model:
         for key, value in config.items():
             for name, label, held in self.held(own.type, key, value):
                 place, path = _join(own.place, name), _join(own.path, name.lstrip("_"))
-                below = each if key == "cell" else ()
+                below = each if key == "cell" or own.type == "TimeDistributed" else ()
                 inner = self.one(held, path, place, own.trainable, given=below)
                 first = next(inner)
                 yield replace(first, label=label or first.label)
@@ -169,15 +173,16 @@ class _Model:
         ):
             yield from self.inside(own, {"backward_layer": config["layer"]}, given)  # as Keras 2 wrote it
         for attribute, kind, label in inner_layers(own.type, own.options):
-            is_cell = attribute == "cell"
+            is_cell, place = attribute == "cell", attribute.lstrip("_")
             yield Described(
-                path=_join(own.path, attribute.lstrip("_")),
+                path=_join(own.path, place),
                 type=kind,
                 label=label,
                 place=_join(own.place, attribute),
-                options={name: value for name, value in own.options.items() if is_cell and name in _OF_CELLS},
+                options=dict(_of_inner(kind, own.options)),
                 trainable=own.trainable,
                 input_shapes=each if is_cell else (),
+                axes=_axes_inside(own, place) if own.type in ATTENTIONS else {},
             )
 
     def held(self, kind: str, key: str, value: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -202,14 +207,12 @@ class _Model:
         groups = [_join(around.place, f"layers/{places.take(_class_of(said))}") for said in listed]
         names = [_label(said) for said in listed]
         # Layers first: an operation has no name of its own, and takes the first that is free.
-        order = sorted(range(len(listed)), key=lambda number: _is_operation(listed[number]))
-        taken = {
-            number: paths.take(
-                "" if _is_operation(listed[number]) else names[number], _class_of(listed[number])
-            )
-            for number in order
-        }
-        homes = [_join(around.path, taken[number]) for number in range(len(listed))]
+        order = [number for number, said in enumerate(listed) if kind != "Sequential" or not _is_input(said)]
+        order.sort(key=lambda number: _is_operation(listed[number]))
+        given_names = ["" if _is_counted(said) else name for said, name in zip(listed, names, strict=True)]
+        paths.taken.update(filter(None, given_names))
+        taken = {number: given_names[number] or paths.take(_class_of(listed[number])) for number in order}
+        homes = [_join(around.path, taken.get(number, "")) for number in range(len(listed))]
         known = {name: home for name, home in zip(names, homes, strict=True) if name}
         calls = [list(_calls(said)) for said in listed]
         outputs: dict[str, tuple[Shape, ...]] = {}
@@ -218,31 +221,58 @@ class _Model:
                 if shape is not None and node == 0:
                     outputs.setdefault(name, (shape,))
         inside = [_built(said, _mapping(said.get("config")) or {}) for said in listed]
+        flow = around.input_shapes if kind == "Sequential" else ()
         for number, said in enumerate(listed):
-            if kind == "Sequential" and _class_of(said) == "input_layer":
-                continue  # a stack has no row for what it is given
+            if kind == "Sequential" and _is_input(said):  # a stack has no row for what it is given
+                config = _mapping(said.get("config")) or {}
+                flow = flow or _shapes(config.get("batch_shape", config.get("batch_input_shape")))
+                continue
             made = outputs.get(names[number], ())
-            if (
-                kind == "Sequential"
-                and not made
-                and number + 1 < len(listed)
-                and len(inside[number + 1]) == 1
-            ):
-                made = inside[number + 1]
+            following = inside[number + 1] if number + 1 < len(listed) else ()
+            if kind == "Sequential" and not made and len(following) == 1:
+                made = following
             fed = dict.fromkeys(known[name] for call in calls[number] for name, _, _ in call if name in known)
-            given = (
-                tuple(shape for _, _, shape in calls[number][0] if shape is not None) if calls[number] else ()
-            )
-            yield from self.one(
+            called = tuple(shape for _, _, shape in calls[number][0] if shape) if calls[number] else ()
+            inner = self.one(
                 said,
                 homes[number],
                 groups[number],
                 around.trainable,
                 tuple(fed),
                 len(calls[number]),
-                given,
+                called or inside[number] or flow,
                 made,
             )
+            first = next(inner)
+            flow = first.output_shapes if kind == "Sequential" else ()
+            yield first
+            yield from inner
+
+
+def _of_inner(kind: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a layer gives on to one that it makes for itself."""
+    if kind.endswith("Cell"):
+        yield from ((name, value) for name, value in options.items() if name in _OF_CELLS)
+    elif kind == "EinsumDense":
+        yield "activation", "linear"
+        if options.get("use_bias") is False:
+            yield "bias_axes", ""
+    elif kind == "Dropout":
+        yield "rate", options.get("dropout")
+
+
+def _axes_inside(own: Described, place: str) -> Mapping[str, Axes]:
+    return projected_axes(own.type, place, own.options.get("key_dim"), own.options.get("value_dim"))
+
+
+def _is_input(said: Mapping[str, Any]) -> bool:
+    return _class_of(said) == "input_layer"
+
+
+def _is_counted(said: Mapping[str, Any]) -> bool:
+    """Whether a layer has no name of its own but its class's, with a number that counts in the process that made it."""
+    word = _class_of(said)
+    return _is_operation(said) or re.fullmatch(rf"({re.escape(word)}(_\d+)?)?", _label(said)) is not None
 
 
 class _Names:
@@ -252,9 +282,8 @@ class _Names:
         self.taken: set[str] = set()
         self.numbers = Counter[str]()
 
-    def take(self, word: str, otherwise: str = "") -> str:
-        """The word, or the other where it is empty; with the first free number, where it is taken."""
-        word = word or otherwise
+    def take(self, word: str) -> str:
+        """The word; with the first free number, where it is taken."""
         while True:
             number = self.numbers[word]
             self.numbers[word] += 1
@@ -264,14 +293,27 @@ class _Names:
                 return name
 
 
-def _framed(own: Described, inner: list[Described], path: str) -> Described:
+def _framed(own: Described, inner: list[Described], path: str, ends: list[str]) -> Described:
     """A model with the shapes that its first layers take and its last one gives."""
     direct = [one for one in inner if "/" not in one.path.removeprefix(f"{path}/" if path else "")]
-    given = own.input_shapes or tuple(
-        s for one in direct if one.type == "InputLayer" for s in one.output_shapes
-    )
-    made = own.output_shapes or (direct[-1].output_shapes if direct else ())
+    inputs = tuple(s for one in direct if one.type == "InputLayer" for s in one.output_shapes)
+    if own.type == "Sequential" and direct:
+        inputs = direct[0].input_shapes
+    given = own.input_shapes or inputs
+    labels = {one.label: one.output_shapes[:1] for one in direct}
+    named = [labels.get(name, ()) for name in ends] or [one.output_shapes for one in direct[-1:]]
+    made = own.output_shapes or tuple(shape for shapes in named for shape in shapes)
     return replace(own, input_shapes=given, output_shapes=made)
+
+
+def _ends(value: Any) -> Iterator[str]:
+    """The names of the layers whose outputs are the model's: in one list, or in lists or a mapping of them."""
+    listed = list((_mapping(value) or {}).values()) or _list(value)
+    if listed and isinstance(listed[0], str):
+        yield _text(listed[0])
+        return
+    for one in listed:
+        yield from _ends(one)
 
 
 def is_layer(value: Any, key: str) -> bool:
@@ -338,7 +380,7 @@ def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The options that are numbers, words, or short lists of them."""
     found = 0
     for name, value in config.items():
-        plain = plain_of(value)
+        plain = "linear" if name == "activation" and value is None else plain_of(value)
         kept = name not in (*_APART, *_OF_MODELS) and not name.endswith(
             ("_initializer", "_regularizer", "_constraint")
         )

@@ -1,18 +1,51 @@
 """What each of Keras's layers calls its weights, in the order it saves them, with their axes and planned shapes."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from tally.formats.keras_shapes import Shape
 from tally.formats.tensor import Role
 
 Axes: TypeAlias = tuple[str, ...]
-Shape: TypeAlias = tuple[int | None, ...]
 
 _SIDES: dict[int, Axes] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _GATES = {"SimpleRNNCell": 1, "GRUCell": 3, "LSTMCell": 4, "ConvLSTMCell": 4}
 _MANY = {1: "units", 3: "3 gates·units", 4: "4 gates·units"}
+
+
+_WORDS = """units filters kernel_size pool_size strides padding dilation_rate output_padding data_format groups
+depth_multiplier use_bias activation size cropping axis rate input_dim output_dim num_heads key_dim value_dim function
+target_shape n"""
+OPTIONS = tuple(word for line in _WORDS.splitlines() for word in line.split())
+"""What enters a formula, in the order a reader meets it: attributes that Keras and tally share."""
+NO_OPTIONS = ("name", "dtype", "trainable", "zero_output_for_mask", "batch_input_shape")
+"""What a layer is made with that enters no account."""
+
+
+def shown_options(kind: str, options: Mapping[str, Any], made: Sequence[Shape] = ()) -> dict[str, Any]:
+    """Return the options of a layer as an account lists them: the known ones first, of the others no words.
+
+    Args:
+        kind: The class.
+        options: What a configuration says it was made with.
+        made: The shapes of its outputs.
+
+    Example:
+        >>> shown_options("Conv2D", {"padding": "same", "filters": 8, "note": "mine", "depth": 2})
+        {'filters': 8, 'padding': 'same', 'depth': 2}
+    """
+    if kind in ("Sequential", "Functional", "Model"):
+        return {}
+    if kind == "InputLayer":
+        return {"shape": made[0][1:] if made else (), "optional": bool(options.get("optional"))}
+    known = {name: options[name] for name in OPTIONS if name in options}
+    more = {
+        name: value
+        for name, value in options.items()
+        if name not in (*OPTIONS, *NO_OPTIONS) and not isinstance(value, str)
+    }
+    return known | more
 
 
 class Weight(NamedTuple):
@@ -46,11 +79,17 @@ def inner_layers(kind: str, options: Mapping[str, Any]) -> tuple[tuple[str, str,
         return (("cell", f"{kind}Cell", snake_case(f"{kind}Cell")),)
     if re.fullmatch("ConvLSTM[123]D", kind):
         return (("cell", "ConvLSTMCell", "conv_lstm_cell"),)
-    if kind in ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"):
+    if kind in ATTENTIONS:
         start = "" if kind == "MultiHeadAttention" else "_"
-        names = (("query", "query"), ("key", "key"), ("value", "value"), ("output", "attention_output"))
+        names = (("query", "query"), ("key", "key"), ("value", "value"))
         gate = (("_gate_dense", "EinsumDense", "gate"),) if options.get("use_gate") else ()
-        return (*((f"{start}{one}_dense", "EinsumDense", name) for one, name in names), *gate)
+        return (
+            *((f"{start}{one}_dense", "EinsumDense", name) for one, name in names),
+            *gate,
+            ("_softmax", "Softmax", "softmax"),
+            ("_dropout_layer", "Dropout", "dropout"),
+            (f"{start}output_dense", "EinsumDense", "attention_output"),
+        )
     return ()
 
 
@@ -120,7 +159,61 @@ def _dense(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequen
 
 
 def _einsum(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
-    return [Weight("kernel"), *([Weight("bias")] if options.get("bias_axes") or not options else [])]
+    axes = einsum_axes(options.get("equation"), options.get("bias_axes"))
+    biased = options.get("bias_axes", "equation" not in options)
+    bias = [Weight("bias", axes.get("bias", ()))] if biased else []
+    return [Weight("kernel", axes.get("kernel", ())), *bias]
+
+
+def einsum_axes(equation: Any, bias_axes: Any) -> dict[str, Axes]:
+    """Return the names of the axes of an `EinsumDense`: units where they are in its output, else features.
+
+    Example:
+        >>> einsum_axes("abc,cd->abd", "d")
+        {'kernel': ('features c', 'units d'), 'bias': ('units d',)}
+    """
+    found = re.fullmatch(r"[^,]*,([A-Za-z]+)->\.*([A-Za-z]+)", str(equation))
+    if found is None:
+        return {}
+    kernel, outputs = found.groups()
+    biased = str(bias_axes or "")
+    rest = outputs[min((outputs.index(one) for one in biased if one in outputs), default=0) :]
+    return {
+        "kernel": tuple(f"{'units' if one in outputs else 'features'} {one}" for one in kernel),
+        "bias": tuple(f"units {one}" if one in biased else "broadcast" for one in rest),
+    }
+
+
+ATTENTIONS = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
+
+
+def projected_axes(around: str, place: str, key_size: Any, value_size: Any) -> dict[str, Axes]:
+    """Return the names of the axes of a projection inside an attention; none for what is no projection.
+
+    Args:
+        around: The class of the attention.
+        place: What the projection is called in it.
+        key_size: The size of a head's keys, where the class tells it apart from that of its values.
+        value_size: That of its values.
+
+    Example:
+        >>> projected_axes("MultiHeadAttention", "output_dense", 8, 8)
+        {'kernel': ('heads', 'key size', 'features'), 'bias': ('features',)}
+    """
+    if around == "MultiHeadAttention":
+        content = "key size" if value_size in (None, key_size) else "value size"
+        asking, asked, size = "heads", "heads", "key size"
+    else:
+        asking, asked, size, content = "query heads", "key heads", "head size", "head size"
+    kernels = {
+        "query_dense": ("features", asking, size),
+        "key_dense": ("features", asked, size),
+        "value_dense": ("features", asked, content),
+        "gate_dense": ("features", asking, content),
+        "output_dense": (asking, content, "features"),
+    }
+    kernel = kernels.get(place)
+    return {} if kernel is None else {"kernel": kernel, "bias": kernel[2 if place == "output_dense" else 1 :]}
 
 
 def _table(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
@@ -211,11 +304,12 @@ def _rms(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence
 
 
 def _prelu(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
-    shared = options.get("shared_axes")
-    if given is None or _several(shared):
+    if given is None:
         return [Weight("alpha")]
+    shared = _several(options.get("shared_axes")) or []
     names = {1: ("features",), **{rank + 1: (*sides, "channels") for rank, sides in _SIDES.items()}}
-    return [Weight("alpha", names.get(len(given) - 1, ()), _shape(*given[1:]))]
+    sizes = (1 if axis in shared else size for axis, size in enumerate(given))
+    return [Weight("alpha", names.get(len(given) - 1, ()), _shape(*list(sizes)[1:]))]
 
 
 def _normalization(kind: str, options: Mapping[str, Any], given: Shape | None) -> Sequence[Weight]:
@@ -257,33 +351,6 @@ _RULES = (
     ),
 )
 """What each class makes, the first that fits."""
-
-
-def keeps_shape(kind: str) -> bool:
-    """Tell whether a layer's output has the shape of its input.
-
-    Example:
-        >>> keeps_shape("BatchNormalization"), keeps_shape("Dense")
-        (True, False)
-    """
-    pattern = r"Activation|\w*ReLU|ELU|Softmax|\w*Dropout\w*|\w*Normalization|GaussianNoise|Identity|Rescaling|Masking"
-    return re.fullmatch(pattern, kind) is not None
-
-
-def output_of(kind: str, options: Mapping[str, Any], given: Shape) -> Shape | None:
-    """Return the shape of a layer's output, where that takes no more than a look at its options.
-
-    Example:
-        >>> output_of("Dense", {"units": 5}, (None, 3, 10))
-        (None, 3, 5)
-    """
-    if keeps_shape(kind):
-        return given
-    if kind == "Dense" and (units := _count(options, "units")) is not None:
-        return (*given[:-1], units)
-    if kind == "Flatten" and None not in given[1:]:
-        return (given[0], math.prod(size for size in given[1:] if size is not None))
-    return None
 
 
 _BESIDE = {

@@ -23,6 +23,9 @@ _SHARDING = "_sharding"
 _ARRAYS = "array_metadatas"
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _STEP = re.compile(r"(?:[A-Za-z_.-]*_)?(\d{1,18})")
+_CHUNK = re.compile(r"/(c(/\d{1,18})*|\d{1,18}([./]\d{1,18})*)$")
+"""What is added to an array's name for one of its chunks, in either version of Zarr."""
+_NO_CHUNKS = (*DESCRIPTIONS, ".zattrs", ".zgroup")
 _NO_ARRAYS = ("string", "None", "Dict", "List", "Tuple", "NamedTuple")
 
 _OPTIMIZER = ("opt_state", "optimizer", "optimizer_state", "opt_states", "opt", "ema_state")
@@ -38,6 +41,7 @@ class _Leaf:
 
     path: tuple[str, ...]
     described: Described | None = None
+    packed: int = 0
     is_key: bool = False
     sharding: str = ""
     notes: list[str] = field(default_factory=list[str])
@@ -118,6 +122,23 @@ def _folders(folder: Path, limits: Limits) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def _size_of_chunks(folder: Path, limits: Limits) -> int:
+    """The bytes of the files with an array's data, by what the folder says of them; no link is followed."""
+    total, count, waiting = 0, 0, [(folder, 0)]
+    while waiting:
+        here, depth = waiting.pop()
+        with os.scandir(here) as found:
+            for entry in found:
+                count += 1
+                if count > limits.tensors or depth > limits.rank:
+                    raise BadFileError(folder, f"holds more than {limits.tensors:,} chunks, or too deep")
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((here / entry.name, depth + 1))
+                elif entry.is_file(follow_symlinks=False) and entry.name not in _NO_CHUNKS:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def _step(folder: Path) -> int:
     found = _STEP.fullmatch(folder.name)
     return int(found[1]) if found else -1
@@ -177,13 +198,20 @@ class _Item:
         has_tree = (self.folder / _TREE).is_file()
         if has_tree:
             self._read_tree()
-        for name, described in self._described():
+        packed: dict[str, int] = {}
+        for name, described in self._described(packed):
             leaf = self.leaves.get(name)
             if leaf is None:
                 leaf = self.leaves[name] = _Leaf(tuple(name.split(".")))
                 if has_tree:
                     leaf.notes.append("The tree of the checkpoint doesn't name it.")
             leaf.described = described
+        for name, size in packed.items():
+            if name in self.leaves:
+                self.leaves[name].packed = size
+        total = sum(leaf.packed for leaf in self.leaves.values())
+        if total:
+            self.notes.append(f"Its arrays take {total:,} bytes on disk, packed.")
         self._read_arrays()
         self._read_shardings()
         values = list(self.leaves.values())
@@ -219,8 +247,8 @@ class _Item:
                 raise BadFileError(file, "is named twice", place=f"array {name[:80]!r}")
             self.leaves[name] = _Leaf(path)
 
-    def _described(self) -> Iterator[tuple[str, Described]]:
-        """Yield each array's name in the store, and its description."""
+    def _described(self, packed: dict[str, int]) -> Iterator[tuple[str, Described]]:
+        """Yield each array's name in the store, and its description; add up what its chunks take."""
         if (self.folder / MANIFEST).is_file():
             store = Store(self.folder, self.limits)
             for value in store.values():
@@ -228,6 +256,9 @@ class _Item:
                 if last in DESCRIPTIONS:
                     place = f"key {value.key[:80]!r}"
                     yield name, read_description(store.read(value), self.folder, place, self.limits)
+                else:
+                    name = _CHUNK.sub("", value.key)
+                    packed[name] = packed.get(name, 0) + value.size
             self.files.update(store.files)
             return
         for folder in _folders(self.folder, self.limits):
@@ -235,6 +266,7 @@ class _Item:
                 file = folder / name
                 if file.is_file() and not file.is_symlink():
                     text = _read_bytes(file, self.limits, self.files)
+                    packed[folder.name] = _size_of_chunks(folder, self.limits)
                     yield folder.name, read_description(text, file, "", self.limits)
                     break
 
@@ -279,6 +311,7 @@ class _Item:
             shape=described.shape,
             dtype=described.dtype,
             stored=described.nbytes,
+            packed=leaf.packed or None,
             role=_role(leaf, described, path, self.has_params),
             notes=tuple(notes),
         )

@@ -21,7 +21,7 @@ from tally.formats.torch_arrays import Array, Arrays, Storage, bits_of, is_harml
 from tally.formats.torch_tree import Found, Holding, walk
 from tally.formats.torch_views import share
 from tally.formats.window import Window, opened
-from tally.formats.zip import MAGIC, Archive, directory
+from tally.formats.zip import DEFLATED, MAGIC, Archive, directory
 
 _ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -34,10 +34,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """Where the bytes of a storage lie; nowhere that can be read at once, where they are packed."""
+    """Where the bytes of a storage lie; where they are packed, `packed` says how many."""
 
-    start: int | None
+    start: int
     order: Literal["<", ">"] = "<"
+    packed: int | None = None
 
 
 _Places = dict[str, _Stored]
@@ -157,7 +158,8 @@ def _members(archive: Archive, folder: str, arrays: Arrays, order: Literal["<", 
                 f"has {member.size:,} bytes, but the pickle says {storage.count:,} of {storage.dtype}",
                 place=f"member {name[:200]!r}",
             )
-        places[storage.key] = _Stored(None if member.packed else member.start, order)
+        if not member.packed or member.method == DEFLATED:
+            places[storage.key] = _Stored(member.start, order, member.stored if member.packed else None)
     return places
 
 
@@ -287,22 +289,22 @@ def _tensors(holding: Holding, places: _Places, path: Path) -> list[Tensor]:
 
 
 def _span(array: Array, places: _Places, path: Path) -> Span | None:
-    """Where the bytes of a tensor lie, unless they are packed or it begins inside a byte."""
+    """Where the bytes of a tensor lie, unless it begins inside a byte."""
     storage = array.storage
     place = None if storage is None else places.get(storage.key)
-    if storage is None or place is None or place.start is None:
+    if storage is None or place is None:
         return None
     bits = bits_of(array.dtype)
     begin = storage.start * storage.bits + array.start * bits
     if begin % 8:
         return None
-    return Span(
-        file=path,
-        start=place.start + begin // 8,
-        nbytes=-(-array.reach * bits // 8),
-        order=place.order,
-        strides=None if _is_contiguous(array) else array.strides,
-    )
+    strides = None if _is_contiguous(array) else array.strides
+    if place.packed is not None:
+        deflated = ("deflate",)
+        where = Span(file=path, start=place.start, nbytes=place.packed, order=place.order, filters=deflated)
+        return replace(where, strides=strides, inside=begin // 8)
+    nbytes = -(-array.reach * bits // 8)
+    return Span(file=path, start=place.start + begin // 8, nbytes=nbytes, order=place.order, strides=strides)
 
 
 def _is_contiguous(array: Array) -> bool:

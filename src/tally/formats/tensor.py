@@ -20,7 +20,9 @@ class Span:
         nbytes: How many.
         order: `"<"` or `">"`, the order of the bytes in an element.
         strides: Elements between neighbours along each axis; the last axis closest where None.
-        filters: What they went through on the way into the file, outermost first, such as `("deflate",)`.
+        filters: What they went through on the way into the file, outermost first, such as `("deflate",)`; then `start`
+            and `nbytes` say where the packed bytes lie.
+        inside: The first byte of the array in what is unpacked.
     """
 
     file: Path
@@ -29,6 +31,7 @@ class Span:
     order: Literal["<", ">"] = "<"
     strides: tuple[int, ...] | None = None
     filters: tuple[str, ...] = ()
+    inside: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,9 @@ class Tensor:
         shape: Its dimensions; of a packed or quantised array, those of the parameters that it stands for.
         dtype: The type of an element as a ledger names it, such as `"bfloat16"`; of a packed array that of one
             parameter, such as `"int4"` or `"q4_k"`.
-        stored: The bytes it takes in the file, scales and padding of its own included.
+        stored: The bytes it takes in the file, scales and padding of its own included; of a compressed one those it
+            unpacks to.
+        packed: The bytes it takes where it is compressed, if the file says so without a look at the data.
         role: What it is to a model, where the file says so.
         axes: A name for each dimension, where the file says so.
         span: Where its bytes lie, where they can be read without the format's own library.
@@ -56,6 +61,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     stored: int
+    packed: int | None = None
     role: Role = "weight"
     axes: tuple[str, ...] = ()
     span: Span | None = None
@@ -74,7 +80,7 @@ class Node:
 
     Args:
         name: Its name, unique in the file.
-        type: What it is: `"Conv"`, `"Dense"`.
+        type: What it is: `"Conv"`, `"Dense"`; `""` where the file doesn't say.
         tensors: The names of the arrays it takes, in its own order.
         options: What its formula needs: kernel size, groups.
         inputs: The names of the nodes that feed it.

@@ -1,6 +1,7 @@
 """TensorFlow's SavedModels, checkpoints and frozen graphs, read without TensorFlow."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from tally.formats.tensorflow_graph import (
     frozen,
     nodes_of,
     read_frozen,
-    read_layers,
     read_saved_model,
 )
+from tally.formats.tensorflow_layers import owners_of, read_layers
 from tally.formats.window import opened
 
 _GRAPH = "saved_model.pb"
@@ -35,7 +36,7 @@ def matches(path: Path) -> bool:
     try:
         if path.is_dir():
             return (path / _GRAPH).is_file() or _index_in(path) is not None
-        if path.suffix == ".index" or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
+        if path.suffix == ".index" or not path.exists() or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
             index = _index_of(path)
             if not index.is_file():
                 return False
@@ -52,8 +53,8 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
     """Read which variables a SavedModel or a checkpoint holds, or which constants a frozen graph.
 
     Args:
-        path: The folder of a SavedModel or its `saved_model.pb`; a checkpoint's `.index`, the file `checkpoint` or the
-            folder they lie in; or a graph's `.pb`.
+        path: The folder of a SavedModel or its `saved_model.pb`; a checkpoint's `.index`, its name without an ending,
+            the file `checkpoint` or the folder they lie in; or a graph's `.pb`.
         limits: How much of it is believed.
 
     Raises:
@@ -71,7 +72,7 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
         if name is None:
             raise BadFileError(path, "names no checkpoint")
         return _read_checkpoint(_named(path.parent, name, path), limits)
-    if path.suffix == ".index" or ".data-" in path.name:
+    if path.suffix == ".index" or ".data-" in path.name or not path.exists():
         return _read_checkpoint(_index_of(path), limits)
     if _kind(path) == "SavedModel":
         return _read_saved_model(path.parent, limits, path)
@@ -95,8 +96,9 @@ def _kind(path: Path) -> str:
 
 
 def _index_of(path: Path) -> Path:
-    """Return the index of a checkpoint from any of its files."""
-    return path.with_name(re.sub(r"\.data-\d{5}-of-\d{5}$", ".index", path.name))
+    """Return the index of a checkpoint from any of its files, or from the name that all begin with."""
+    name = re.sub(r"(\.data-\d{5}-of-\d{5}|\.index)$", "", path.name)
+    return path.with_name(f"{name}.index") if name else path
 
 
 def _index_in(folder: Path) -> Path | None:
@@ -158,22 +160,27 @@ def _read_saved_model(folder: Path, limits: Limits, file: Path | None = None) ->
     held = tensors(found, graph.trainable)
     program = {tensor.name: _program(found, tensor.name) for tensor in held}
     axes = axes_of(graph, flow, {program[tensor.name]: tensor.shape for tensor in held})
-    # A recurrent layer's matrices hold several gates in one axis, which a product of matrices doesn't tell.
-    gated = {_owner(tensor.name) for tensor in held if tensor.name.endswith("/recurrent_kernel")}
+    # A recurrent layer's matrices hold several gates in one axis, which a product of matrices doesn't tell; nor does
+    # a convolution of 1×1 tell that its channels are those that a depthwise one made.
+    gated = {
+        _owner(one.name) for one in held if one.name.endswith(("/recurrent_kernel", "/pointwise_kernel"))
+    }
     held = [
         tensor if _owner(tensor.name) in gated else replace(tensor, axes=axes.get(program[tensor.name], ()))
         for tensor in held
     ]
     notes = [*graph.notes, *found.notes]
-    nodes: tuple[Node, ...] = ()  # the names of variables tell the layers, which operations don't
+    said: dict[str, Mapping[str, Any]] = {}
+    layers = folder / "keras_metadata.pb"
+    if layers.is_file():
+        said = read_layers(layers, limits)
+        metadata["layers"] = {name: layer["class_name"] for name, layer in said.items()}
+        files[layers] = None
+    nodes: tuple[Node, ...] = owners_of(held, program, said, graph, flow)
     if not held:
         held = frozen(graph, flow)
         nodes = nodes_of(flow, [tensor.name for tensor in held])
         notes.append("It has no variables: its weights are constants of the graph.")
-    layers = folder / "keras_metadata.pb"
-    if layers.is_file():
-        metadata["layers"] = read_layers(layers, limits)
-        files[layers] = None
     return Contents(
         format="TensorFlow SavedModel",
         tensors=checked(held, file, limits),

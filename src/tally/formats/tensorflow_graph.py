@@ -1,6 +1,5 @@
 """TensorFlow's graphs: the operations of a SavedModel or a frozen graph, its variables, its constants."""
 
-import json
 import math
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
@@ -226,32 +225,6 @@ def read_frozen(path: Path, limits: Limits) -> Graph:
     return reader.graph
 
 
-def read_layers(path: Path, limits: Limits) -> dict[str, str]:
-    """Read the names and classes of a model's layers, which Keras 2 kept beside the graph.
-
-    Raises:
-        BadFileError: It is broken.
-    """
-    found: dict[str, str] = {}
-    with opened(path) as window:
-        for number, part in Message(window, limits=limits).fields():
-            if number != 1 or not isinstance(part, Message):
-                continue
-            table = part.table()
-            text = table.message_of(5)
-            if text is None or table.text(4) not in ("_tf_keras_layer", "_tf_keras_rnn_layer"):
-                continue
-            try:
-                said: Any = json.loads(text.text(longest=16 * 2**20))
-            except (ValueError, RecursionError) as error:
-                raise text.bad(f"is no JSON: {str(error)[:80]}") from None
-            if isinstance(said, dict):
-                name, kind = said.get("name"), said.get("class_name")  # pyright: ignore
-                if isinstance(name, str) and isinstance(kind, str):
-                    found[name] = kind
-    return found
-
-
 def frozen(graph: Graph, flow: Flow) -> list[Tensor]:
     """Return the constants of a graph that act as weights, and those that are numbers in a formula."""
     found: list[Tensor] = []
@@ -337,6 +310,8 @@ def _axes(use: Use, shape: tuple[int, ...], flow: Flow) -> tuple[str, ...]:
     if use.step.type == "BiasAdd" and use.place == 1 and len(shape) == 1:
         maker = flow.maker(flow.source(use.step.takes[0]))
         made = maker.type if maker is not None else ""
+        if made.startswith("Depthwise"):
+            return ("output channels",)
         return ("filters",) if "Conv" in made else ("units",) if "MatMul" in made else ()
     return told(use, one.axes, len(shape))
 

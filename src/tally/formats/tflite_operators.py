@@ -68,7 +68,7 @@ _AXES: dict[str, dict[int, tuple[str, ...]]] = {
     "CONV_2D": {1: ("filters", *sides(2), "input channels"), 2: ("filters",)},
     "CONV_3D": {1: (*sides(3), "input channels", "filters"), 2: ("filters",)},
     "CONV_3D_TRANSPOSE": {1: (*sides(3), "filters", "input channels"), 3: ("filters",)},
-    "DEPTHWISE_CONV_2D": {1: ("input channels per group", *sides(2), "filters"), 2: ("filters",)},
+    "DEPTHWISE_CONV_2D": {1: ("input channels per group", *sides(2), "filters"), 2: ("output channels",)},
     "EMBEDDING_LOOKUP": {1: ("tokens", "features")},
     "EMBEDDING_LOOKUP_SPARSE": {4: ("tokens", "features")},
     "FULLY_CONNECTED": {1: _FEATURES, 2: _EACH},
@@ -131,7 +131,9 @@ def meaning(use: Use, shape: tuple[int, ...]) -> Meaning | None:
 
 
 def _grouped(axes: tuple[str, ...], step: Step, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Say that a kernel covers the channels of a group, where it has fewer than the input."""
+    """Say that a kernel covers the channels of a group, where it has fewer than the input, or one channel alone."""
+    if step.type == "DEPTHWISE_CONV_2D" and len(axes) == 4 and step.options.get("depth_multiplier") == 1:
+        return ("broadcast", *axes[1:3], "input channels")
     channels = step.options.get("input channels")
     if step.type != "CONV_2D" or channels in (None, shape[-1]):
         return axes

@@ -22,7 +22,7 @@ MAGIC = b"PK\x03\x04"
 _DIRECTORY, _END, _END64, _LOCATOR = b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _FULL16, _FULL32 = 2**16 - 1, 2**32 - 1
 _ENCRYPTED, _SIZES_FOLLOW, _STRONG, _UTF8, _MASKED = 1, 1 << 3, 1 << 6, 1 << 11, 1 << 13
-_STORED, _DEFLATED = 0, 8
+_STORED, DEFLATED = 0, 8
 _UNIX, _DARWIN = 3, 19
 _PIECE = 2**20
 _SLACK = 2**20
@@ -183,7 +183,7 @@ class Archive:
                 yield window.take(min(left, _PIECE))
                 left -= min(left, _PIECE)
             return
-        if member.method != _DEFLATED:
+        if member.method != DEFLATED:
             raise window.bad(f"is packed by method {member.method}, which isn't read here", do="pack it anew")
         unpack, left = zlib.decompressobj(-15), count
         while left and window.left and not unpack.eof:

@@ -1,6 +1,7 @@
 """The arrays of a model under the paths of its account, and those of a file by the place of their bytes."""
 
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,33 +161,36 @@ def read_array(tensor: Tensor) -> np.ndarray:
         dtype = numpy_type(tensor.dtype)
     except TypeError:
         dtype = None
-    if span is None or span.filters or dtype is None or dtype.itemsize * 8 * tensor.size < 8 * tensor.stored:
+    is_known = span is not None and span.filters in ((), ("deflate",))
+    if span is None or not is_known or dtype is None or dtype.itemsize * tensor.size < tensor.stored:
         raise SavingError(
             f"The values of '{tensor.name}' can't be read: they are stored as {tensor.dtype}, packed or compressed.",
             do="let the library that wrote the file write it again, unpacked",
         )
     if tensor.size == 0:
         return np.zeros(tensor.shape, dtype)
-    elements = _elements(span, dtype, tensor.name)
     if span.strides is None:
+        elements = _elements(span, dtype, tensor.size, tensor.name)
         if elements.size != tensor.size:
             raise SavingError(
                 f"'{tensor.name}' in {span.file} has {elements.size:,} values, not {tensor.size:,}."
             )
         return np.array(elements.reshape(tensor.shape))
     reach = sum((size - 1) * step for size, step in zip(tensor.shape, span.strides, strict=True))
+    elements = _elements(span, dtype, max(reach, 0) + 1, tensor.name)
     if min(span.strides) < 0 or reach >= elements.size:
         raise SavingError(f"'{tensor.name}' in {span.file} reaches out of its bytes.")
     steps = [step * dtype.itemsize for step in span.strides]
     return np.array(np.lib.stride_tricks.as_strided(elements, tensor.shape, steps, writeable=False))
 
 
-def _elements(span: Span, dtype: np.dtype, name: str) -> np.ndarray:
+def _elements(span: Span, dtype: np.dtype, count: int, name: str) -> np.ndarray:
     """The bytes as elements in this machine's order; copied later, since JAX may keep the memory it is given."""
     try:
         raw = np.memmap(span.file, np.uint8, "r", offset=span.start, shape=(span.nbytes,))
-        elements = np.asarray(raw).view(dtype)
-    except (OSError, ValueError) as error:
+        plain = _unpacked(raw, span.inside, count * dtype.itemsize) if span.filters else raw
+        elements = np.asarray(plain).view(dtype)
+    except (OSError, ValueError, zlib.error) as error:
         raise SavingError(
             f"'{name}' can't be read from {span.file}: {error}", do="copy or download it again"
         ) from error
@@ -197,3 +201,29 @@ def _elements(span: Span, dtype: np.dtype, name: str) -> np.ndarray:
             else elements.view(f"u{dtype.itemsize}").byteswap().view(dtype)
         )
     return elements
+
+
+def _unpacked(packed: np.ndarray, inside: int, count: int) -> np.ndarray:
+    """So many bytes of what was deflated, from one on; no more than these and a piece are ever in memory.
+
+    Raises:
+        zlib.error: It is broken.
+        ValueError: There are fewer.
+    """
+    found, place = np.empty(count, np.uint8), -inside
+    unpack = zlib.decompressobj(-15)
+    for start in range(0, packed.size, _PIECE):
+        waiting, is_more = packed[start : start + _PIECE].tobytes(), True
+        while is_more and place < count:
+            piece = np.frombuffer(unpack.decompress(waiting, _PIECE), np.uint8)
+            waiting, is_more = unpack.unconsumed_tail, piece.size == _PIECE
+            first = max(-place, 0)
+            kept = piece[first : first + count - max(place, 0)]
+            found[max(place, 0) : max(place, 0) + kept.size] = kept
+            place += piece.size
+    if place < count:
+        raise ValueError(f"it unpacks to {max(place, 0):,} of {count:,} bytes")
+    return found
+
+
+_PIECE = 2**20

@@ -243,6 +243,16 @@ def _embedding(unit: Unit, slot: Slot) -> Fit:
     return _given(embeddings=_first(unit, "embeddings", "weight", "embedding"))
 
 
+def _prelu(unit: Unit, slot: Slot) -> Fit | str:
+    """One slope for all, or one for each channel, which is the last axis here."""
+    shape, slope = slot.shapes["alpha"], _first(unit, "alpha", "weight", "negative_slope")
+    if slope is not None and slope.shape != shape:
+        if slope.size != _size(shape) or _size(shape[:-1]) != 1 or len(slope.shape) > 1:
+            return f"its slopes are {slope.shape}, not {shape}"
+        slope = slope.reshaped(shape)
+    return _given(alpha=slope)
+
+
 def _recurrent(order: tuple[int, ...]) -> Callable[[Unit, Slot], Fit | str]:
     """The recipe of a recurrent cell whose gates stand in another order there."""
 
@@ -286,6 +296,7 @@ _RECIPES: tuple[tuple[str, Callable[[Unit, Slot], Fit | str]], ...] = (
     (r"DepthwiseConv[12]D", _depthwise),
     (r"\w*Normalization", _norm),
     (r"Embedding", _embedding),
+    (r"PReLU", _prelu),
     (r"LSTMCell", _recurrent((0, 1, 2, 3))),
     (r"GRUCell", _recurrent((1, 0, 2))),
     (r"SimpleRNNCell", _recurrent((0,))),

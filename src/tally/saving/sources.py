@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tally.core.errors import SavingError
-from tally.formats import huggingface, npz, pytorch, safetensors
+from tally.formats import huggingface, npz, pytorch, safetensors, tensorflow
 from tally.formats.tensor import Contents, Tensor
 from tally.saving.arrays import numpy_type, read_array
 from tally.saving.parts import Part, Shape
@@ -50,7 +50,7 @@ def is_foreign_file(path: Path) -> bool:
     return any(kind.matches(path) for kind in _KINDS)
 
 
-_KINDS: tuple[Any, ...] = (safetensors, pytorch, npz, huggingface)
+_KINDS: tuple[Any, ...] = (safetensors, pytorch, npz, huggingface, tensorflow)
 
 
 def open_source(source: Any) -> Source:
@@ -100,13 +100,15 @@ def _of_file(path: Path) -> Source:
     return Source(
         name=str(path),
         parts=parts,
-        is_ordered=is_pickled or (contents.format != "safetensors" and names != sorted(names)),
+        is_ordered=is_pickled or (contents.format not in _SORTED and names != sorted(names)),
         aliases={tensor.name: tensor.alias_of for tensor in contents.tensors if tensor.alias_of is not None},
         passed=passed,
         contents=contents,
     )
 
 
+_SORTED = ("safetensors", "TensorFlow checkpoint", "TensorFlow SavedModel")
+"""Formats whose arrays stand in the order of their keys, whatever these are called in the model."""
 _ASIDE = {
     "optimizer": "belongs to the optimizer",
     "seed": "is the state of a random generator",
@@ -135,13 +137,17 @@ def _of_module(module: Any) -> Source:
 def _of_mapping(given: Mapping[Any, Any], name: str) -> Source:
     flat = dict(_flatten(given, ""))
     parts, aliases, seen = dict[str, Part](), dict[str, str](), dict[Any, str]()
+    passed: dict[str, tuple[Shape, str]] = {}
     for key, value in flat.items():
+        if "rngs" in key.split("/"):  # Flax's generators stand beside the layers that draw from them
+            passed[key] = (tuple(value.shape), _ASIDE["seed"])
+            continue
         first = seen.setdefault(_identity(value), key)
         if first != key:
             aliases[key] = first
         else:
             parts[key] = Part((key,), tuple(int(size) for size in value.shape), _fetch(value))
-    return Source(name=name, parts=parts, is_ordered=True, aliases=aliases)
+    return Source(name=name, parts=parts, is_ordered=True, aliases=aliases, passed=passed)
 
 
 def _flatten(given: Mapping[Any, Any], above: str) -> Iterable[tuple[str, Any]]:
