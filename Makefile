@@ -46,10 +46,12 @@ format: .venv/dev.done  ## bring the code into shape
 	$(PIP) --editable ".[demo]"
 	touch $@
 
-# PyTorch by its exact version first: a range would bring the newest build with its CUDA packages.
+# PyTorch by its exact version first: a range would bring the newest build with its CUDA packages. Keras 2 alone: it
+# asks for all of TensorFlow, and the CPU's build is there.
 .venv/test.done: pyproject.toml | .venv/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[test]"
+	$(PIP) --no-deps "tf_keras>=2.21"
 	touch $@ .venv/demo.done
 
 .venv/bench.done: .venv/test.done

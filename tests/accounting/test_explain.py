@@ -30,7 +30,7 @@ from accounting.written import (
 from tally import layers
 from tally.accounting import Ledger, Owner, explain
 from tally.accounting.explain import EXPLANATION_VERSION
-from tally.accounting.formula import closed_form, sum_of_parts
+from tally.accounting.formula import closed_form, product_in_words, sum_of_parts
 from tally.accounting.window import output_arithmetic
 from tally.report import draw, render
 
@@ -121,6 +121,27 @@ def test_an_lstm_has_four_gates_over_input_state_and_bias() -> None:
         "4 × units × (features + units + 1)",
         "4 × 32 × (10 + 32 + 1) = 5,504",
     )
+
+
+def test_biases_by_gates_by_units_are_three_factors_of_one_axis() -> None:
+    rows = ("directions", "4 gates·units")
+    weight = entry("lstm", "w", (1, 8, 6), *rows, "features")
+    recurrent = entry("lstm", "r", (1, 8, 2), *rows, "units")
+    bias = entry("lstm", "b", (1, 16), "directions", "2 biases·4 gates·units")
+    owner = Owner(path="lstm", type="LSTM")
+    assert product_in_words(bias, owner) == "1 direction × 2 biases × 4 gates × 2 units = 16"
+    assert formula(weight, recurrent, bias) == (
+        "directions × 4 × units × (features + units + 2)",
+        "1 × 4 × 2 × (6 + 2 + 2) = 80",
+    )
+
+
+@pytest.mark.parametrize(
+    "axis", ["3 gates·units", "0 gates·units", "gates·units", "9" * 5000 + " gates·units"]
+)
+def test_an_axis_whose_numbers_do_not_divide_it_keeps_its_name(axis: str) -> None:
+    bias = entry("lstm", "b", (16,), axis)
+    assert product_in_words(bias, Owner(path="lstm", type="LSTM")) == f"16 {axis} = 16"
 
 
 def test_a_recurrent_layer_says_what_its_gates_weigh() -> None:
@@ -270,7 +291,7 @@ def test_an_unbuilt_layer_says_what_to_do_and_what_will_be() -> None:
     explanation = explain(unbuilt())
     assert explanation["conv2d_1"].expected == "32 × (input channels · 3·3 + 1)"
     assert explanation["dense"].expected == "10 × features"
-    assert "Call it on data" in remarks(unbuilt(), "dense", "unbuilt")
+    assert "call it on data" in remarks(unbuilt(), "dense", "unbuilt")
 
 
 def test_untracked_weights_are_named_with_their_lines() -> None:

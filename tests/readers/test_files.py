@@ -15,7 +15,9 @@ import tally
 from formats.test_gguf import SMALL
 from tally.cli.main import main
 from tally.formats.errors import BadFileError
-from tally.readers import contents_of, is_model_file, read
+from tally.readers import contents_of, is_model_file, is_there, read
+
+DATA = Path(__file__).parents[1] / "formats" / "data"
 
 ARRAYS = {
     "conv.weight": np.zeros((8, 3, 5, 5), "float32"),
@@ -126,6 +128,19 @@ def test_a_ledger_written_as_json_is_read_again(files):
 
 def test_what_a_file_holds_keeps_the_files_own_names(files):
     assert {tensor.name for tensor in contents_of(files / "net.npz").tensors} == set(ARRAYS)
+
+
+@pytest.mark.parametrize("name", ["model-1", "checkpoint", "."])
+def test_a_checkpoint_goes_by_the_name_its_files_begin_with(tmp_path, monkeypatch, capsys, name):
+    with zipfile.ZipFile(DATA / "trained.zip") as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert is_there(name)
+    assert is_model_file(name)
+    assert tally.summary(name, print_fn=lambda text: None).total == 183
+    assert main(["summary", name]) == 0
+    assert "183" in capsys.readouterr().out
+    assert read(name).name == {".": tmp_path.name}.get(name, name)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x80", b"\x89HDF"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tally.accounting.explain import explain
 from tally.formats.tensor import Contents, Node, Tensor
 from tally.readers import account, read
 
@@ -104,5 +105,24 @@ def test_the_arrays_of_an_exported_network_stand_in_its_layers(name: str) -> Non
     for entry in ledger.entries:
         counts[entry.owner] += entry.count
     assert counts == {"tiny_1/stem_1": 76, "tiny_1/deep_1": 40, "tiny_1/head_1": 51}
-    assert [ledger.owner(path).type for path in counts] == ["Conv2D", "Conv2D", "Dense"]
+    assert [ledger.owner(path).type for path in counts] == ["Conv2D", "DepthwiseConv2D", "Dense"]
     assert {e.name for e in ledger.entries} == {"weight", "bias"}
+
+
+def test_a_network_of_constants_is_told_in_words_of_its_own():
+    ledger = read(DATA / "layers.onnx")
+    told = explain(ledger)
+    assert told["lstm"].formula.numbers == "1 × 4 × 2 × (6 + 2 + 2) = 80"
+    assert (
+        next(one.product for one in told["lstm"].weights if one.name == "b")
+        == "1 direction × 2 biases × 4 gates × 2 units = 16"
+    )
+    texts = [remark.text for remark in told["bn"].remarks]
+    assert (
+        "mean and var follow the data: training averaged them over its batches, and here they are constants."
+        in texts
+    )
+    packed = explain(read(DATA / "int8.tflite"))["tiny_1/head_1"].remarks
+    assert [remark.text for remark in packed if remark.kind == "frozen"] == [
+        "51 parameters stored as int8 and int32, which no gradient changes. They are counted and used as they are."
+    ]

@@ -44,6 +44,13 @@ def test_nnx_counts_are_those_of_its_own_state():
         assert owner.formula is None or owner.formula.value == owner.count
 
 
+def test_nnx_averages_are_said_to_follow_the_data():
+    states = {entry.name: entry.state for entry in read_object(Net(nnx.Rngs(0))).owned_by("norm")}
+    assert states == {"scale": "trainable", "bias": "trainable", "mean": "state", "var": "state"}
+    texts = [remark.text for remark in explain(read_object(Net(nnx.Rngs(0))))["norm"].remarks]
+    assert any(text.startswith("mean and var follow the data: each call with use_running") for text in texts)
+
+
 class Linears(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.first, self.second = nnx.Linear(3, 40, rngs=rngs), nnx.Linear(40, 30, rngs=rngs)
@@ -160,10 +167,37 @@ def test_equinox_state_stands_in_its_layer_and_static_fields_are_no_weights():
     assert explain(ledger, "conv").formula.numbers == "8 × (3·3·4/2 + 1) = 152"
 
 
+def test_the_averages_of_equinox_have_names_and_the_axis_of_their_layer():
+    model, state = eqx.nn.make_with_state(Small)(KEY)
+    ledger = read_object((model, state))
+    kept = {
+        entry.name: (entry.path, entry.axes) for entry in ledger.owned_by("norm") if entry.state == "state"
+    }
+    assert kept == {
+        "batch_counter": ("norm/batch_counter", ()),
+        "mean": ("norm/batch_state_index/0", ("channels",)),
+        "var": ("norm/batch_state_index/1", ("channels",)),
+    }
+    found = state.get(model.norm.batch_state_index)
+    assert [float(array[0]) for array in found] == [0.0, 1.0]  # before any batch: no mean, a variance of one
+    texts = [remark.text for remark in explain(ledger)["norm"].remarks]
+    assert any(
+        text.startswith("mean and var follow the data: each call in training returns") for text in texts
+    )
+    assert "batch_counter counts the batches seen." in " ".join(texts)
+
+
 def test_an_array_in_two_fields_of_equinox_counts_once():
     linear = eqx.nn.Linear(4, 4, use_bias=False, key=KEY)
     pair = eqx.nn.Sequential([linear, linear])
     assert read_object(pair).total == 16
+
+
+def test_a_module_in_two_fields_of_equinox_is_listed_at_both_and_counted_at_the_first():
+    linear = eqx.nn.Linear(4, 4, key=KEY)
+    ledger = read_object(eqx.nn.Sequential([linear, linear]))
+    assert ledger.owner("layers/1").shared_with == "layers/0"
+    assert ledger.owner("layers/0").shared_with is None
 
 
 # -- trees ---------------------------------------------------------------------------------------------------------

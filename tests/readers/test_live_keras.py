@@ -6,9 +6,7 @@ import keras
 import pytest
 
 import tally
-from tally.models.ledger import _OPTIONS
 from tally.readers import read_object
-from tally.readers.keras import OPTIONS
 from tally.report import plain
 from tally.report.summary import tabulate
 
@@ -94,10 +92,6 @@ def test_the_summary_is_the_same_text(make):
 def test_the_total_is_keras_s(make):
     model = make(keras)
     assert read_object(model).total == model.count_params()
-
-
-def test_options_are_those_that_tally_reads():
-    assert OPTIONS == _OPTIONS
 
 
 def test_layers_among_the_attributes_of_a_model_of_the_user_s_own():

@@ -224,6 +224,30 @@ def test_a_difference_from_the_same_model_of_tally_s_is_one_of_words_alone():
     assert all(change.amount.total == 0 for change in found.changes)
 
 
+def test_a_network_is_told_in_the_words_of_torch():
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.AvgPool2d(2), nn.Flatten(), nn.LazyLinear(5)
+    )
+    model[0].requires_grad_(False)
+    told: list[str] = []
+    for verb in (tally.summary, tally.explain, tally.diagnose, tally.plan):
+        verb(model, print_fn=lambda text: told.append(" ".join(text.split())))
+    text = " ".join(told)
+    assert "switched off by '0' (requires_grad = False)" in text
+    assert "80 numbers frozen: requires_grad is off on '0'." in text
+    assert "the first forward initialises lazy modules" in text
+    assert "running_mean and running_var follow the data: each forward updates them in train() mode" in text
+    for word in (
+        "trainable = False",
+        "trainable is off",
+        "build",
+        "add_weight",
+        "an Input,",
+        "trainable_variables",
+    ):
+        assert word not in text.replace("unbuilt", ""), word  # the name of the finding T201
+
+
 def test_every_verb_takes_a_module():
     quiet = {"print_fn": lambda text: None}
     model = nn.Sequential(nn.Linear(3, 2))

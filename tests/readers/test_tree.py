@@ -7,11 +7,12 @@ import torch
 from flax.traverse_util import flatten_dict
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils import parametrizations as P
 
 from tally.accounting.explain import explain
 from tally.accounting.ledger import Ledger
 from tally.formats.tensor import Contents, Node, Role, Tensor
-from tally.readers import account
+from tally.readers import account, read, read_object
 
 
 def tensor(
@@ -71,7 +72,7 @@ def test_layers_of_pytorch_are_recognised(module, kind, formula):
     ("arrays", "kind", "told"),
     [
         ({"it.weight": (5, 10)}, "unknown", "A linear layer without a bias, or a table"),
-        ({"norm1.weight": (8,), "norm1.bias": (8,)}, "Norm", "a layer, a group and an instance"),
+        ({"norm1.weight": (8,), "norm1.bias": (8,)}, "Norm", "layer, a group and an instance"),
         ({"norm.weight": (8,)}, "Norm", "by the root mean square, or by mean and variance"),
         ({"it.weight": (8, 3, 5, 5)}, "Conv2D", "a transposed convolution looks the same"),
         ({"it.weight": (8, 1, 5, 5), "it.bias": (8,)}, "Conv2D", "or the convolution is depthwise"),
@@ -97,8 +98,11 @@ def test_what_is_not_certain_is_said(arrays, kind, told):
         ({"layer_norm.weight": (4,), "layer_norm.bias": (4,)}, "LayerNormalization"),
         ({"GroupNorm_0.scale": (4,), "GroupNorm_0.bias": (4,)}, "GroupNormalization"),
         ({"act.weight": (4,)}, "PReLU"),
-        ({"lin.weight_v": (3, 4), "lin.weight_g": (3, 1), "lin.bias": (3,)}, "Dense"),
-        ({"lin.weight_orig": (3, 4), "lin.weight_u": (3,), "lin.weight_v": (4,), "lin.bias": (3,)}, "Dense"),
+        ({"dw.kernel": (3, 3, 4, 2), "dw.bias": (8,)}, "DepthwiseConv2D"),
+        ({"depthwise.kernel": (3, 3, 4, 1)}, "DepthwiseConv2D"),
+        ({"conv.depthwise_weights": (3, 3, 4, 1)}, "DepthwiseConv2D"),
+        ({"logits.weights": (4, 8), "logits.biases": (8,)}, "Dense"),
+        ({"up_conv2d_transpose.kernel": (3, 3, 4, 1), "up_conv2d_transpose.bias": (4,)}, "Conv2DTranspose"),
         ({"conv.weight": (8, 3, 5, 5), "bn.weight": (8,), "bn.bias": (8,)}, "Conv2D"),
         ({"dense.kernel": (10, 4)}, "Dense"),
         ({"embeddings.embeddings": (10, 4)}, "Embedding"),
@@ -120,6 +124,56 @@ def test_names_and_shapes_tell_a_layer(arrays, kind):
     ledger = of(*(tensor(name, *shape) for name, shape in arrays.items()))
     owner = ledger.owner(next(iter(arrays)).split(".")[0])
     assert (owner.type, owner.notes) == (kind, ())
+
+
+@pytest.mark.parametrize(
+    ("make", "by"),
+    [
+        (lambda: P.weight_norm(torch.nn.Conv2d(3, 8, 3)), "WeightNorm"),
+        (lambda: P.weight_norm(torch.nn.Linear(3, 8), dim=None), "WeightNorm"),
+        (lambda: P.spectral_norm(torch.nn.Linear(8, 4, bias=False)), "SpectralNorm"),
+        (lambda: P.orthogonal(torch.nn.Linear(4, 4)), ""),
+    ],
+)
+def test_a_weight_that_is_computed_is_accounted_for_as_the_module_itself_is(make, by, tmp_path):
+    module = torch.nn.ModuleDict({"head": make()})
+    torch.save(module.state_dict(), tmp_path / "m.pt")
+    found, live = read(tmp_path / "m.pt"), read_object(module)
+    assert found.total == live.total
+    assert (found.owner("head").type, found.owner("head").builtin) == (live.owner("head").type, True)
+    said = f"weight is not stored: {by} computes it from what is."
+    assert (said in found.owner("head").notes) == bool(by)
+    for one in live.entries:
+        (other,) = (entry for entry in found.entries if entry.path == one.path)
+        assert (other.name, other.state) == (one.name, one.state)
+        assert other.axes == one.axes or one.state == "state"
+
+
+def test_the_older_hooks_say_that_they_compute_a_weight():
+    arrays = {"weight_orig": (3, 4), "weight_u": (3,), "weight_v": (4,), "bias": (3,)}
+    spectral = of(*(tensor(f"lin.{name}", *shape) for name, shape in arrays.items()))
+    weighted = of(tensor("lin.weight_v", 3, 4), tensor("lin.weight_g", 3, 1), tensor("lin.bias", 3))
+    for ledger, by, total in ((spectral, "SpectralNorm", 22), (weighted, "WeightNorm", 18)):
+        assert ledger.owner("lin").notes == (f"weight is not stored: {by} computes it from what is.",)
+        assert (ledger.owner("lin").type, ledger.total) == ("Dense", total)
+
+
+def test_a_depthwise_kernel_of_one_filter_says_what_else_it_may_be():
+    ledger = of(tensor("deep.kernel", 3, 3, 4, 1), tensor("deep.bias", 4), layout="keras")
+    deep = ledger.owner("deep")
+    assert deep.type == "DepthwiseConv2D"
+    assert "a transposed one" in deep.notes[0]
+    assert ledger.entries[0].axes == ("kernel height", "kernel width", "input channels", "depth multiplier")
+
+
+def test_texts_are_no_parameters():
+    ledger = of(tensor("table.words", 5, dtype="string"), tensor("table.weight", 2, 3))
+    (words,) = (entry for entry in ledger.entries if entry.name == "words")
+    assert (words.state, ledger.total) == ("fixed", 6)
+    assert (
+        "'words' holds no numbers but string, so it adds no parameters to the total."
+        in ledger.owner("table").notes
+    )
 
 
 def test_the_layout_names_the_axes():

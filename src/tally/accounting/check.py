@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
 from tally.accounting.budget import Budget, LayerRule, Limit, Measure
+from tally.accounting.dialect import dialect
 from tally.accounting.diff import diff
 from tally.accounting.difference import Difference
 from tally.accounting.finding import SEVERITIES, Finding
@@ -219,7 +220,11 @@ def _figure(ledger: Ledger, path: str, measure: Measure) -> tuple[int | None, st
     if measure == "macs":
         return _multiply_adds(ledger, inside)
     waiting = [one.path or "the model" for one in inside if _waits(ledger, one)]
-    unknown = f"{listed(waiting)} {'is' if len(waiting) == 1 else 'are'} not built" if waiting else ""
+    unknown = (
+        f"{listed(waiting)} {'is' if len(waiting) == 1 else 'are'} {dialect(ledger.source).waiting}"
+        if waiting
+        else ""
+    )
     try:
         return sum(_of_layer(ledger, owner, measure) or 0 for owner in inside), unknown
     except ValueError as error:  # a type such as "string" says no size
@@ -309,14 +314,19 @@ def _advice(ledger: Ledger, path: str, limit: Limit, figure: int, parts: Sequenc
 
 
 def _narrower(ledger: Ledger, part: Part, measure: Measure, excess: int) -> str | None:
-    """Say how many filters or units a layer could have, if it alone had to give way."""
+    """Say how many filters or units a layer could have, if it alone had to give way.
+
+    Where an axis holds them several times over, such as the gates of a recurrent layer, that is not told.
+    """
     entries = [e for e in ledger.owned_by(part.path) if _of_weight(e, "params")]
-    sizes = {e.axes[-1]: e.shape[-1] for e in entries if e.shape and e.axes[-1] in ("filters", "units")}
-    for axis, size in sizes.items():
+    named = {axis: size for e in entries for axis, size in zip(e.axes, e.shape, strict=True)}
+    if any(axis.endswith("·units") for axis in named):
+        return None
+    for axis, size in ((axis, named[axis]) for axis in ("filters", "units") if named.get(axis)):
         if measure == "macs":
             each = part.figure // size
         else:
-            each = sum(_of_weight(e, measure) for e in entries if e.axes[-1:] == (axis,)) // size
+            each = sum(_of_weight(e, measure) for e in entries if axis in e.axes) // size
         fewer = size - -(-excess // each) if each else 0
         if fewer > 0:
             saved = (size - fewer) * each

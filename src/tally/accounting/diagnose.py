@@ -1,11 +1,14 @@
 """What can be found in a ledger alone, and the diagnosis that gathers all findings."""
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from tally.accounting.dialect import dialect
 from tally.accounting.finding import SEVERITIES, Finding, Severity
-from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner
-from tally.accounting.reasons import reasons
+from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, bits, learns
+from tally.accounting.reasons import follows_data, reasons
 from tally.accounting.weightless import implied
 from tally.accounting.words import listed, plural
 
@@ -18,11 +21,13 @@ class Diagnosis:
         name: The model's name.
         findings: Errors first, then warnings, then notes.
         followed: Whether a call could be followed; without one, only what is stored could be looked at.
+        source: Where the model's ledger was read from.
     """
 
     name: str
     findings: tuple[Finding, ...]
     followed: bool = True
+    source: str = "tally model"
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """The findings of one severity."""
@@ -96,7 +101,7 @@ def _constants(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
             layer=owner.path,
             what=" ".join(said),
             why="They are no parameters: not counted, not trained.",
-            fix="to learn them, make them weights with add_weight; to save them, with trainable=False",
+            fix=dialect(ledger.source).learn,
             where=owner.origin,
             count=sum(count for _, count, _, _ in numbers),
         )
@@ -104,7 +109,7 @@ def _constants(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
 
 def _unbuilt(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
     """Name the outermost layer that has nothing yet, not each of those inside it."""
-    if not _is_empty(owner, ledger) or (owner.path and _is_empty(ledger.parent(owner.path), ledger)):
+    if not _is_empty(owner, ledger) or _is_inside_empty(owner, ledger):
         return
     waiting = [one.path for one in ledger.owners if one.status == "unbuilt" and not ledger.children(one.path)]
     inside = [path for path in waiting if path.startswith(f"{owner.path}/" if owner.path else "") and path]
@@ -113,8 +118,8 @@ def _unbuilt(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
         layer=owner.path,
         what=f"{owner.type} '{owner.path or owner.name}' has seen no input shape, so its weights don't exist yet"
         f"{f': {listed(inside)}' if inside else ''}.",
-        why="Its count is unknown, not zero; trainable_variables is empty.",
-        fix="give the model an Input, call it on data, or call build(input_shape)",
+        why=f"Its count is unknown, not zero; {dialect(ledger.source).uncounted}.",
+        fix=dialect(ledger.source).feed,
         where=owner.origin,
         names=(owner.path or owner.name,),
     )
@@ -122,6 +127,12 @@ def _unbuilt(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
 
 def _is_empty(owner: Owner, ledger: Ledger) -> bool:
     return owner.status == "unbuilt" and not any(e.state in COUNTED for e in ledger.under(owner.path))
+
+
+def _is_inside_empty(owner: Owner, ledger: Ledger) -> bool:
+    with suppress(KeyError):  # the whole model may have no row of its own
+        return owner.path != "" and _is_empty(ledger.parent(owner.path), ledger)
+    return False
 
 
 def _shared(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
@@ -136,7 +147,8 @@ def _shared(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
         )
         return
     for note in owner.notes:
-        yield Finding(code="T305", layer=owner.path, what=note, where=owner.origin, names=(owner.path,))
+        if re.search("counts once|counted once", note):
+            yield Finding(code="T305", layer=owner.path, what=note, where=owner.origin, names=(owner.path,))
     for entry in ledger.owned_by(owner.path):
         if entry.shared_with is not None:
             yield Finding(
@@ -151,11 +163,10 @@ def _shared(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
 
 
 def _state(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
-    for state, told in (
-        ("state", "state that follows the data or the steps"),
-        ("seed", "a random generator's state"),
-    ):
-        found = [e for e in ledger.owned_by(owner.path) if e.state == state and e.shared_with is None]
+    held = [entry for entry in ledger.owned_by(owner.path) if entry.shared_with is None]
+    averages = " that follows the data" if any(follows_data(entry, owner) for entry in held) else ""
+    for state, told in (("state", f"state{averages}"), ("seed", "a random generator's state")):
+        found = [entry for entry in held if entry.state == state]
         if found:
             yield Finding(
                 code="T404",
@@ -187,21 +198,28 @@ def _packed(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
 
 
 def _is_packed(dtype: str) -> bool:
-    return dtype.startswith(("int2", "int4", "int8", "uint2", "uint4", "uint8", "float8", "float4"))
+    """Whether a type has few bits and stands for a wider one; of a type without a size that isn't known."""
+    with suppress(ValueError):
+        return not learns(dtype) and dtype != "bool" and bits(dtype) <= _FEW_BITS
+    return False
+
+
+_FEW_BITS = 8
 
 
 def _frozen(ledger: Ledger) -> Iterator[Finding]:
     switches: dict[tuple[str | None, str | None], list[Entry]] = {}
     for entry in ledger.entries:
-        if entry.state == "frozen" and entry.shared_with is None:
+        if entry.state == "frozen" and entry.shared_with is None and learns(entry.dtype):
             switches.setdefault((entry.frozen_by, entry.frozen_at), []).append(entry)
     for (by, at), entries in switches.items():
-        who = entries[0].path if by is None else by
+        paths = [entry.path for entry in entries] if by is None else [by]
+        who = listed([repr(path) if path else "the whole model" for path in paths], 3)
         yield Finding(
             code="T401",
-            layer=who if by is not None else entries[0].owner,
-            what=f"{_numbers(entries)} frozen: trainable is off on "
-            f"{repr(who) if who else 'the whole model'}{f', switched at {at}' if at else ''}.",
+            layer=entries[0].owner if by is None else by,
+            what=f"{_numbers(entries)} frozen: {dialect(ledger.source).switch} is off on {who}"
+            f"{f', switched at {at}' if at else ''}.",
             why="They are counted, used and saved, but training leaves them as they are.",
             where=at,
             names=tuple(e.path for e in entries),

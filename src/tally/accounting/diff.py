@@ -130,8 +130,8 @@ class _Comparison:
     # -- where a layer stands ----------------------------------------------------------------------------------------
     def _place(self, old: Owner, new: Owner) -> Iterator[Change]:
         """Tell another name, or another layer around it; but not what follows from such a change further out."""
-        if not old.path or not new.path:
-            return
+        if not old.path or old.path == new.path or not new.path:
+            return  # where only the holder around it is told or not, it stands where it stood
         above, below = self.parents[0][old.path], self.parents[1][new.path]
         step = Step(name="place", before=old.path, after=new.path)
         if (above or below) and self.pairs.get(above) != below:
@@ -160,8 +160,9 @@ class _Comparison:
         sizes = merged(step for pair in pairs for step in size_steps(*pair))
         single = [pair for pair in pairs if None in pair]
         resized = total(resize(*pair) for pair in pairs)
-        if old.type != new.type or (old.status != new.status and "unbuilt" in (old.status, new.status)):
-            kind = "built" if old.type == new.type else "replaced"
+        changed = old.type != new.type and _tells_class(old) and _tells_class(new)
+        if changed or (old.status != new.status and "unbuilt" in (old.status, new.status)):
+            kind = "replaced" if changed else "built"
             steps = [Step(name="class", before=old.type, after=new.type)] if kind == "replaced" else []
             told = [presence(one, new is not None) for one, new in ((a or b, b) for a, b in single) if one]
             figures = resized + total(amount(b) - amount(a) for a, b in single)
@@ -364,6 +365,11 @@ def _follows(one: Any, other: Any, sizes: set[tuple[Any, Any]], others: bool) ->
     if others and (isinstance(one, bool) or None in (one, other)):
         return True
     return isinstance(one, int) and (one, other) in sizes
+
+
+def _tells_class(owner: Owner) -> bool:
+    """Whether the class is known: a file of weights alone has no word for the model, and so it is a `Model`."""
+    return owner.path != "" or owner.builtin or owner.type != "Model"
 
 
 def _longest_rise(numbers: list[int]) -> set[int]:

@@ -84,12 +84,14 @@ class Explanation:
         formula: The total as the sum of the outermost layers, or that of the one layer.
         owners: Each layer's explanation, in the ledger's order.
         layer: The path of the layer that alone was asked for; None where all are explained.
+        source: Where the ledger was read from.
     """
 
     name: str
     formula: Formula
     owners: tuple[OwnerExplanation, ...]
     layer: str | None = None
+    source: str = "tally model"
 
     def __repr__(self) -> str:
         """One line: the text has been shown already."""
@@ -156,9 +158,11 @@ def explain(ledger: Ledger, layer: str | None = None) -> Explanation:
     chosen = [owner for owner in ledger.owners if not place or f"{owner.path}/".startswith(f"{place}/")]
     owners = tuple(_explain_owner(book, owner) for owner in chosen)
     if not place:
-        return Explanation(name=ledger.name, formula=sum_of_parts(_parts(book, "")), owners=owners)
+        whole = sum_of_parts(_parts(book, ""))
+        return Explanation(name=ledger.name, formula=whole, owners=owners, source=ledger.source)
     nothing = Formula(symbols="", numbers="0", value=0)
-    return Explanation(name=ledger.name, formula=owners[0].formula or nothing, owners=owners, layer=place)
+    one = owners[0].formula or nothing
+    return Explanation(name=ledger.name, formula=one, owners=owners, layer=place, source=ledger.source)
 
 
 @dataclass(frozen=True, slots=True)

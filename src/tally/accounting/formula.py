@@ -270,20 +270,32 @@ def _told_apart(products: list[Product], names: Sequence[str]) -> list[Product]:
 
 
 def _factors(entry: Entry) -> Product:
-    """Split a weight into factors: `4 gates·units` is the two factors 4 and units, `broadcast` of size 1 is none."""
+    """Split a weight into factors: `2 biases·4 gates·units` is 2, 4 and units; `broadcast` of size 1 is none."""
     found: list[Factor] = []
     for name, size in zip(entry.axes, entry.shape, strict=True):
         if name == "broadcast" and size == 1:
             continue
-        several = re.fullmatch(r"(\d+)\s*([^·×*]*?)\s*[·×*]\s*(.+)", name)
-        if several and size % int(several[1]) == 0:
-            times = int(several[1])
-            found += [Factor(str(times), times, several[2]), Factor(several[3], size // times, several[3])]
-        elif name.startswith("("):  # a size that may be one of several things is called by its number
+        numbers, name, size = _split(name, size)
+        found += numbers
+        if name.startswith("("):  # a size that may be one of several things is called by its number
             found.append(Factor(f"{size:,}", size, name))
         else:
             found.append(Factor(name or f"{size:,}", size, name))
     return tuple(found)
+
+
+def _split(name: str, size: int) -> tuple[list[Factor], str, int]:
+    """The numbers in the name of an axis, such as that of gates, what is left of the name, and its size."""
+    *several, last = re.split(r"\s*[·×*]\s*", name)
+    found: list[Factor] = []
+    rest = size
+    for one in several:
+        counted = re.fullmatch(r"([1-9]\d{0,8})\s*(.*)", one)
+        if counted is None or rest % int(counted[1]):
+            return [], name, size
+        rest //= int(counted[1])
+        found.append(Factor(counted[1], int(counted[1]), counted[2]))
+    return found, last, rest
 
 
 def _groups(products: Sequence[Product]) -> list[list[Product]]:

@@ -41,6 +41,16 @@ def bits(dtype: str) -> int:
     return int(size[0])
 
 
+def learns(dtype: str) -> bool:
+    """Tell whether a gradient can change numbers of a type: real ones of 16 bits or more.
+
+    Example:
+        >>> learns("bfloat16"), learns("q4_k"), learns("float8_e4m3fn")
+        (True, False, False)
+    """
+    return re.fullmatch(r"b?float(16|32|64)|complex\d+", dtype) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One parameter array as every view sees it.

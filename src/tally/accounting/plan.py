@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
+from tally.accounting.cache import KeyValueCache, cache_of
+from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Entry, Ledger, Owner, bits
 from tally.accounting.words import listed, plural
 from tally.accounting.work import multiply_adds, output_values, total_multiply_adds
@@ -24,12 +26,13 @@ class Memory:
     """The memory of one way to run a model.
 
     Args:
-        activations: The most that is alive at once of all that is made on the way and is no gradient.
-        peak: The most that is alive at once of everything. It may be less than the sum of the parts, since gradients
-            come as activations go.
+        activations: The most that is alive at once of all that is made on the way and is no gradient; None where no
+            size of it is known.
+        peak: The most that is alive at once of everything known. It may be less than the sum of the parts, since
+            gradients come as activations go.
     """
 
-    activations: int
+    activations: int | None
     peak: int
 
 
@@ -116,6 +119,8 @@ class Plan:
         fixed: What a batch of any size takes, where memory was given.
         per_example: What each example adds to that.
         compiled: The compiler's figures, where they were asked for.
+        optimizers: The bytes that each of several optimizers would remember; of a plan from a ledger alone.
+        cache: The keys and values that a decoder keeps, where its configuration says their sizes.
         notes: Sentences for the reader.
 
     Example:
@@ -154,6 +159,8 @@ class Plan:
     fixed: int | None = None
     per_example: int | None = None
     compiled: Compiled | None = None
+    optimizers: tuple[tuple[str, int], ...] = ()
+    cache: KeyValueCache | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -190,8 +197,25 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the batch fits the memory; None where no memory was given."""
-        return None if self.largest_batch is None else self.batch_size <= self.largest_batch
+        """Whether the batch fits the memory, or what is known of it does; None where no memory was given."""
+        if self.largest_batch is not None:
+            return self.batch_size <= self.largest_batch
+        spare = self.spare()
+        return None if spare is None else spare >= 0
+
+    def spare(self, way: Memory | None = None) -> int | None:
+        """Return the bytes of the memory that are left at the peak, `RESERVE` apart; below 0 it doesn't fit.
+
+        Args:
+            way: A way to run the model; what is planned for unless given.
+
+        Returns:
+            The bytes; None where no memory was given.
+        """
+        way = way or self.whole
+        if self.memory is None or way is None:
+            return None
+        return int(self.memory * (1 - RESERVE)) - way.peak
 
     @property
     def peak_error(self) -> float | None:
@@ -231,7 +255,7 @@ class Plan:
         return f"<Plan of {self.name!r}: {what} with batches of {self.batch_size:,}, {peak} at the peak>"
 
 
-_PARTS = ("step", "rematerialised", "prediction", "compiled")
+_PARTS = ("step", "rematerialised", "prediction", "compiled", "cache")
 
 
 def plan_ledger(
@@ -242,6 +266,7 @@ def plan_ledger(
     policy: str | None = None,
     slots: Sequence[tuple[int, str]] = (),
     optimizer: str | None = None,
+    memory: int | None = None,
 ) -> Plan:
     """Plan from a ledger alone: weights exactly, multiply-adds by closed form, activations as the sum of the outputs.
 
@@ -252,6 +277,7 @@ def plan_ledger(
         policy: A dtype or a policy such as `"mixed_bfloat16"`; what the ledger has unless given.
         slots: Size and dtype of each array that the optimizer remembers.
         optimizer: The optimizer's name.
+        memory: The bytes that it is to fit.
 
     Example:
         >>> kernel = Entry(path="d/kernel", owner="d", shape=(10, 5), axes=("features", "units"))
@@ -263,47 +289,105 @@ def plan_ledger(
     """
     stored = under(ledger, policy)
     trainable = [entry for entry in stored.counted if entry.state == "trainable"]
-    size = bits(_computed(ledger, policy)) * batch_size
+    trains = training and bool(trainable)
+    computed = _computed(ledger, policy)
+    size = bits(computed) * batch_size
     outputs = {owner.path: _bytes(output_values(owner), size) for owner in ledger.owners}
     inside = {owner.path for owner in ledger.owners if ledger.children(owner.path)}
-    made = sum(found or 0 for path, found in outputs.items() if path not in inside)
+    sizes = [found for path, found in outputs.items() if path not in inside and found is not None]
+    made = sum(sizes)
     parameters = sum(
         entry.nbytes for entry in stored.entries if entry.state not in ("optimizer", "untracked")
     )
-    gradients = sum(entry.nbytes for entry in trainable) if training else 0
-    remembered = sum(-(-count * bits(dtype) // 8) for count, dtype in slots)
+    gradients = sum(entry.nbytes for entry in trainable) if trains else 0
+    remembered = _bytes_of(slots) if trains else 0
     largest = max((found or 0 for found in outputs.values()), default=0)
-    memory = Memory(activations=made, peak=parameters + gradients + remembered + made)
+    fixed = parameters + gradients + remembered
+    step = Memory(activations=made if sizes else None, peak=fixed + made)
     unbuilt = [o.path for o in ledger.owners if o.status == "unbuilt" and o.path not in inside]
     unknown = [path for path, found in outputs.items() if found is None and path not in {*inside, *unbuilt}]
+    each = -(-made // batch_size) if trains else -(-largest // batch_size)
     return Plan(
         name=ledger.name,
         batch_size=batch_size,
-        training=training,
+        training=trains,
         followed=False,
         policy=policy or "as stored",
         device="any",
         count=ledger.total,
         parameters=parameters,
         gradients=gradients,
-        optimizer=remembered if training else 0,
-        optimizer_name=optimizer if training else None,
-        step=memory if training else None,
-        prediction=Memory(activations=largest, peak=parameters + largest),
+        optimizer=remembered,
+        optimizer_name=optimizer if trains else None,
+        step=step if trains else None,
+        prediction=Memory(activations=largest if sizes else None, peak=parameters + largest),
         multiply_adds=total_multiply_adds(ledger),
         layers=tuple(_layer(ledger, owner, outputs[owner.path]) for owner in ledger.owners),
-        notes=tuple(_doubts(unknown, unbuilt)),
+        memory=memory,
+        largest_batch=None if memory is None or not each else _fitting(memory, fixed, each),
+        fixed=None if memory is None else fixed,
+        per_example=None if memory is None or not each else each,
+        optimizers=tuple(_remembered(stored)) if trains else (),
+        cache=cache_of(ledger, computed),
+        notes=(
+            *_doubts(ledger, unknown, unbuilt, bool(sizes)),
+            *([_NOTHING_LEARNS] if training and not trains and ledger.entries else []),
+        ),
     )
 
 
-def _doubts(unknown: list[str], unbuilt: list[str]) -> Iterator[str]:
-    yield (
-        "No call could be followed. Activations are the outputs of all layers together, which is at least what "
-        "training keeps; FLOPs are not told."
-    )
+_NOTHING_LEARNS = "Nothing in it is trainable as it is stored, so there is no training step to plan."
+
+
+def _fitting(memory: int, fixed: int, each: int) -> int:
+    return max(int(memory * (1 - RESERVE)) - fixed, 0) // each
+
+
+def slots_of(ledger: Ledger, each: int) -> list[tuple[int, str]]:
+    """Return the size and dtype of what an optimizer remembers: its step, its rate, and some arrays like each weight.
+
+    Args:
+        ledger: What is known of the model.
+        each: How many arrays for each trainable weight: 2 for Adam.
+
+    Example:
+        >>> owner, kernel = Owner(path="d", type="Dense"), Entry(path="d/kernel", owner="d", shape=(10, 5))
+        >>> slots_of(Ledger(name="tiny", owners=(owner,), entries=(kernel,)), 2)
+        [(1, 'int32'), (1, 'float32'), (50, 'float32'), (50, 'float32')]
+    """
+    trained = [entry for entry in ledger.counted if entry.state == "trainable" and entry.shared_with is None]
+    held = [(entry.size, entry.dtype) for entry in trained for _ in range(each)]
+    return [(1, "int32"), (1, "float32"), *held] if trained else []
+
+
+OPTIMIZERS = {"SGD": 0, "SGD with momentum": 1, "Lion": 1, "Adam, AdamW": 2}
+"""How many arrays like each weight an optimizer keeps."""
+
+
+def _remembered(ledger: Ledger) -> Iterator[tuple[str, int]]:
+    for name, each in OPTIMIZERS.items():
+        yield name, _bytes_of(slots_of(ledger, each))
+
+
+def _bytes_of(slots: Sequence[tuple[int, str]]) -> int:
+    return sum(-(-count * bits(dtype) // 8) for count, dtype in slots)
+
+
+def _doubts(ledger: Ledger, unknown: list[str], unbuilt: list[str], some: bool) -> Iterator[str]:
+    if not some:
+        yield (
+            f"Activations and FLOPs are not told: the account ({ledger.source}) has no sizes of what goes in and out "
+            "of the layers. What is planned is what doesn't depend on them."
+        )
+    else:
+        yield (
+            "No call could be followed. Activations are the outputs of all layers together, which is at least what "
+            "training keeps; FLOPs are not told."
+        )
     if unbuilt:
-        yield f"Not built yet, and so not counted: {listed(unbuilt, 3)}."
-    if unknown:
+        waiting = dialect(ledger.source).waiting
+        yield f"{waiting[0].upper()}{waiting[1:]} yet, and so not counted: {listed(unbuilt, 3)}."
+    if unknown and some:
         yield f"The sizes of {plural(len(unknown), 'output')} are open and left out: {listed(unknown, 3)}."
 
 

@@ -1,9 +1,11 @@
 """The reasons behind a layer's numbers, in words, in the order a reader asks for them."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, State
+from tally.accounting.dialect import dialect
+from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, State, learns
 from tally.accounting.remark import Entries, Reason, Remark
 from tally.accounting.shapes import Sources, input_lines, output_lines
 from tally.accounting.sharing import SHARING
@@ -33,16 +35,18 @@ def reasons(owner: Owner, ledger: Ledger, came: Sources | None = None) -> tuple[
 
 def _unbuilt(owner: Owner, _: Entries, ledger: Ledger) -> Iterator[Remark]:
     if owner.status == "unbuilt":
-        what = (
-            "the layers inside it are not all built"
-            if ledger.children(owner.path)
-            else "it has no weights yet"
-        )
+        say = dialect(ledger.source)
+        inside = ledger.children(owner.path)
+        what = f"some layers inside it are {say.waiting}" if inside else "it has no weights yet"
         yield Remark(
             kind="unbuilt",
-            text=f"Not built: {what}, because the shapes of weights follow from an input, and it has "
-            "seen none. Call it on data, or give the model an Input or a shape to build for.",
+            text=f"{_capital(say.waiting)}: {what}, because the shapes of weights follow from an input, and it has "
+            f"seen none. {_capital(say.feed)}.",
         )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _inside(owner: Owner, _: Entries, __: Ledger) -> Iterator[Remark]:
@@ -52,6 +56,7 @@ def _inside(owner: Owner, _: Entries, __: Ledger) -> Iterator[Remark]:
 
 def _states(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:
     by_state: dict[State, list[Entry]] = {}
+    words = dialect(ledger.source)
     for entry in entries:
         if entry.shared_with is None:
             by_state.setdefault(entry.state, []).append(entry)
@@ -60,13 +65,13 @@ def _states(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:
             (state, by_state[state]) for state in COUNTED if state in by_state
         ]
         text = " and ".join(
-            f"{_sum(found)} {_ADJECTIVES[state]} ({listed([e.name for e in found])})"
+            f"{_sum(found)} {words.states[state]} ({listed([e.name for e in found])})"
             for state, found in split
         )
         yield Remark(kind="state", text=f"Of these, {text}.")
     for state, say in _STATE_SAYINGS.items():
         if found := by_state.get(state):
-            yield Remark(kind=state, text=say(found, ledger))
+            yield Remark(kind=state, text=say(found, owner, ledger))
 
 
 def _sum(entries: Entries) -> str:
@@ -80,11 +85,25 @@ def _sum(entries: Entries) -> str:
     )
 
 
-def _say_frozen(entries: Entries, ledger: Ledger) -> str:
-    return (
-        f"Frozen: {plural(sum(e.size for e in entries), 'parameter')} switched off{_switch(entries, ledger)}. "
-        "They are counted and used, but training leaves them as they are."
-    )
+def _say_frozen(entries: Entries, _: Owner, ledger: Ledger) -> str:
+    """Say what is switched off, and what no gradient could change because of its type."""
+    off, packed = ([e for e in entries if learns(e.dtype) is real] for real in (True, False))
+    told: list[str] = []
+    if off:
+        told.append(
+            f"Frozen: {plural(_size(off), 'parameter')} switched off{_switch(off, ledger)}. "
+            "They are counted and used, but training leaves them as they are."
+        )
+    if packed:
+        told.append(
+            f"{plural(_size(packed), 'parameter')} stored as {listed(list(dict.fromkeys(e.dtype for e in packed)))}, "
+            "which no gradient changes. They are counted and used as they are."
+        )
+    return " ".join(told)
+
+
+def _size(entries: Entries) -> int:
+    return sum(entry.size for entry in entries)
 
 
 def _switch(entries: Entries, ledger: Ledger) -> str:
@@ -92,30 +111,67 @@ def _switch(entries: Entries, ledger: Ledger) -> str:
     by = list(dict.fromkeys(entry.frozen_by for entry in entries if entry.frozen_by is not None))
     lines = list(dict.fromkeys(entry.frozen_at for entry in entries if entry.frozen_at is not None))
     where = f" at {listed(lines)}" if lines else ""
+    switch = f" ({dialect(ledger.source).switch} = False{where})"
     if not by:
-        return where
-    whole = "the model" if ledger.source == "tally model" else "the layer"
-    return f" by {listed([repr(path) if path else whole for path in by])} (trainable = False{where})"
+        return where or switch
+    whole = "the layer" if ledger.source.endswith("layer") else "the model"
+    return f" by {listed([repr(path) if path else whole for path in by])}{switch}"
 
 
-def _say_state(entries: Entries, _: Ledger) -> str:
-    names = [entry.name for entry in entries]
-    counters = [name for name in names if name == "num_batches_tracked"]
-    if counters and len(names) > 1:
-        names = [name for name in names if name not in counters]
-        return (
-            f"{_say_state([e for e in entries if e.name in names], _)} {counters[0]} counts the batches seen."
+def _say_state(entries: Entries, owner: Owner, ledger: Ledger) -> str:
+    """Say of averages over the data, of counters of batches, and of any other state what changes it."""
+    words = dialect(ledger.source)
+    averages = [entry for entry in entries if follows_data(entry, owner)]
+    counters = [entry for entry in entries if entry.name in _COUNTERS]
+    others = [entry for entry in entries if entry not in (*averages, *counters)]
+    told: list[str] = []
+    if averages:
+        told.append(_agreeing(words.statistics, averages))
+    if counters:
+        told.append(
+            f"{listed([e.name for e in counters])} {'counts' if len(counters) == 1 else 'count'} the batches seen."
         )
-    follow, touch, they = ("follows", "is", "it is") if len(names) == 1 else ("follow", "are", "they are")
-    if any(name.startswith(("moving_", "running_")) for name in names):
-        return (
-            f"{listed(names)} {follow} the data: training updates {'it' if len(names) == 1 else 'them'} from each "
-            f"batch, no gradient ever does, so {they} never trainable."
-        )
-    return f"{listed(names)} {touch} state the layer keeps for itself: no gradient ever changes it."
+    if others:
+        told.append(_agreeing(words.own_state, others))
+    return " ".join(told)
 
 
-def _say_seed(entries: Entries, _: Ledger) -> str:
+def _agreeing(text: str, entries: Entries) -> str:
+    """Put the names of arrays into a sentence, with the pronoun and the verbs that go with their number."""
+    one = len(entries) == 1
+    return text.format_map(
+        {
+            "names": listed([entry.name for entry in entries]),
+            "follow": "follows" if one else "follow",
+            "are": "is" if one else "are",
+            "them": "it" if one else "them",
+            "they are": "it is" if one else "they are",
+        }
+    )
+
+
+def follows_data(entry: Entry, owner: Owner) -> bool:
+    """Tell whether state is an average over the data: by its name, or as a mean or a variance in a normalisation.
+
+    Example:
+        >>> mean = Entry(path="bn/mean", owner="bn", shape=(8,), state="state")
+        >>> follows_data(mean, Owner(path="bn", type="BatchNormalization"))
+        True
+    """
+    if entry.state != "state":
+        return False
+    if entry.name.startswith(("moving_", "running_")):
+        return True
+    # Of Keras's Normalization both are of the data that adapt() was given, once.
+    normalises = re.search("(?i)norm", owner.type) is not None and owner.type != "Normalization"
+    return normalises and re.fullmatch("mean|var|variance", entry.name) is not None
+
+
+_COUNTERS = ("num_batches_tracked", "batch_counter")
+"""Of batches, as PyTorch and Equinox call them."""
+
+
+def _say_seed(entries: Entries, _: Owner, __: Ledger) -> str:
     size = sum(e.size for e in entries)
     return (
         f"{plural(size, 'number')} of random state: where the random generator stands. "
@@ -123,14 +179,14 @@ def _say_seed(entries: Entries, _: Ledger) -> str:
     )
 
 
-def _say_fixed(entries: Entries, _: Ledger) -> str:
+def _say_fixed(entries: Entries, _: Owner, ledger: Ledger) -> str:
     return (
-        f"{plural(sum(e.size for e in entries), 'fixed number')} ({listed([e.name for e in entries])}): "
-        "stored and used like weights, but constant; not in the total."
+        f"{plural(_size(entries), 'fixed number')} ({listed([e.name for e in entries])}): "
+        f"{dialect(ledger.source).fixed}"
     )
 
 
-def _say_untracked(entries: Entries, _: Ledger) -> str:
+def _say_untracked(entries: Entries, _: Owner, __: Ledger) -> str:
     return " ".join(f"Untracked: {text}" for text in untracked(entries))
 
 
@@ -152,9 +208,8 @@ def untracked(entries: Entries) -> Iterator[str]:
             yield f"{entry.note} {plural(entry.size, 'number')} not counted{where}."
 
 
-_ADJECTIVES: dict[State, str] = {"trainable": "trainable", "frozen": "frozen", "state": "never trainable"}
 _STATE_SAYINGS: dict[
-    Literal["state", "frozen", "seed", "fixed", "untracked"], Callable[[Entries, Ledger], str]
+    Literal["state", "frozen", "seed", "fixed", "untracked"], Callable[[Entries, Owner, Ledger], str]
 ] = {
     "state": _say_state,
     "frozen": _say_frozen,

@@ -13,7 +13,9 @@ def _convolution(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     kernels = [
         entry
         for entry in entries
-        if entry.state in COUNTED and any(name.startswith("kernel ") for name in entry.axes)
+        if entry.state in COUNTED
+        and any(name.startswith("kernel ") for name in entry.axes)
+        and "broadcast" not in entry.axes  # the lengths that a weight norm keeps beside a kernel
     ]
     for entry in kernels:
         if entry.name.startswith("lora_"):
@@ -186,10 +188,12 @@ def _normalisation(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark
 def _slopes(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     if owner.type != "PReLU" or not entries or not owner.builtin:
         return
-    shared = [name for name, size in zip(entries[0].axes, entries[0].shape, strict=True) if size == 1]
+    axes = zip(entries[0].axes, entries[0].shape, strict=True)
+    shared = [name for name, size in axes if size == 1 and name]
     along = f", shared along {listed(shared)}" if shared else ""
     yield Remark(
-        kind="weights", text=f"alpha is the slope for negative values: one for {_each(entries[0])}{along}."
+        kind="weights",
+        text=f"{entries[0].name} is the slope for negative values: one for {_each(entries[0])}{along}.",
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Ledger, Owner
 from tally.accounting.remark import Entries, Reason, Remark
 from tally.accounting.window import each_side, spatial
@@ -21,9 +22,11 @@ def _weightless(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Rema
     elif does is not None:
         text = f"No weights, nothing to learn: it {does}."
     else:
-        text = "No weights: it made none with add_weight and holds no layer that did."
+        text = f"No weights: {dialect(ledger.source).none}."
     yield Remark(kind="none", text=text)
-    fixed = _fixed(owner)
+    # Of a layer that somebody else wrote for another library, only what is stored was looked at.
+    looked_into = owner.builtin or ledger.source.startswith("tally")
+    fixed = _fixed(owner) if looked_into else None
     if fixed is not None:
         yield Remark(kind="constant", text=fixed)
 

@@ -77,8 +77,9 @@ def _heads(hints: Hints, fewer: bool) -> tuple[tuple[str, Any], ...]:
 
 def _cell(inside: Inside, _: Hints) -> Layer | None:
     """Flax makes a recurrent cell of a linear layer for each gate."""
+    named = {name.rstrip("_") for name in inside}  # `if_` and `in_`, where Python has the word
     for kind, names in _CELLS.items():
-        if set(inside) == names and all(layer.type == "Dense" for layer in inside.values()):
+        if named == names and all(layer.type == "Dense" for layer in inside.values()):
             return Layer(type=kind)
     return None
 

@@ -228,3 +228,21 @@ _INSIDE = {
     r"^(mlp|ffn?|feed_forward|block_sparse_moe)$": 7,
 }
 """Of a block: attention before what follows it, and the projections of each in the order they are used."""
+
+
+def home_of(parts: Sequence[str]) -> tuple[Sequence[str], str]:
+    """The place of the layer that an array belongs to, and what it is called there.
+
+    PyTorch keeps what a parametrised weight is computed from two places below the layer.
+
+    Example:
+        >>> home_of(("fc", "bias")), home_of(("fc", "parametrizations", "weight", "original"))
+        ((('fc',), 'bias'), (('fc',), 'parametrizations/weight/original'))
+    """
+    at = len(parts) - 1
+    if PARAMETRISED in parts[:-2]:
+        at = len(parts) - 1 - parts[::-1].index(PARAMETRISED)
+    return parts[:at], "/".join(parts[at:])
+
+
+PARAMETRISED = "parametrizations"

@@ -1,7 +1,7 @@
 """The account of an Equinox module: its fields, of which arrays of real numbers learn."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 from tally.accounting.ledger import Ledger, State
@@ -12,19 +12,15 @@ from tally.readers.parts import (
     Kind,
     Part,
     assemble,
-    class_of,
     dtype_of,
     is_array,
     is_key,
     is_of,
-    line_of,
     members,
-    recognised,
     shape_of,
-    sizes_of,
     takes_gradients,
-    under,
 )
+from tally.readers.walk import Walk
 
 _MODULE = "equinox.*.Module"
 _INDEX = "equinox.*.StateIndex"
@@ -63,40 +59,51 @@ def read(thing: Any) -> Ledger:
     return assemble(walk.parts, name=type(module).__name__, source="Equinox model")
 
 
-@dataclass
-class _Walk:
-    """One way through a module, from the outside in."""
+class _Walk(Walk):
+    """One way through a module of Equinox: fields in their order, static ones left out."""
 
-    state: Mapping[Any, Any]
-    parts: list[Part] = field(default_factory=lambda: list[Part]())
-    above: list[Any] = field(default_factory=lambda: list[Any]())
+    library, layers, layout = "equinox.", "equinox.nn.", "torch"
 
-    def visit(self, module: Any, path: str) -> None:
-        """List a module, its arrays, and the modules inside."""
-        if any(module is one for one in self.above):
-            return
-        part = _part(module, path)
-        self.parts.append(part)
-        self.above.append(module)
+    def __init__(self, state: Mapping[Any, Any]) -> None:
+        super().__init__(_KINDS)
+        self.state = state
+
+    def held(self, module: Any) -> Iterator[tuple[str, Any]]:
+        """The arrays and modules in fields, however deep in containers."""
         held = {one.name: getattr(module, one.name, None) for one in fields(module) if not _is_static(one)}
-        inside: list[tuple[str, Any]] = []
-        for place, thing in members(held, _is_wanted):
-            if is_of(thing, _INDEX):
-                part.arrays += self._kept_at(place, thing)
-            elif is_array(thing):
-                part.arrays.append(_array(place, thing))
-            else:
-                inside.append((place, thing))
-        part.arrays = list(_named(module, part))
-        for place, child in inside:
-            self.visit(child, under(path, place))
-        self.above.pop()
+        return members(held, _is_wanted)
+
+    def arrays(self, place: str, thing: Any) -> Iterator[Array] | None:
+        """The array itself, or what a layer keeps from call to call."""
+        if is_of(thing, _INDEX):
+            return self._kept_at(place, thing)
+        return iter([_array(place, thing)]) if is_array(thing) else None
+
+    def named(self, part: Part, known: Mapping[str, tuple[str, ...]]) -> Iterator[Array]:
+        """Arrays with their axes: a bias is ready to be added to an image, and averages have numbers for names."""
+        fitting = {
+            array.name: (*axes, *("broadcast" for _ in array.shape[len(axes) :]))
+            for array in part.arrays
+            if (axes := known.get(array.name))
+        }
+        for array in super().named(part, fitting):
+            is_average = (
+                array.state == "state" and part.type == "BatchNormalization" and len(array.shape) == 1
+            )
+            number = array.place.rpartition("/")[2]
+            if is_average and number in _AVERAGES:
+                array = replace(array, name=_AVERAGES[number], axes=("channels",))
+            yield array
 
     def _kept_at(self, place: str, index: Any) -> Iterator[Array]:
         """What a layer keeps from call to call: in the state beside the model, or still in the layer."""
         value = self.state.get(getattr(index, "marker", None), getattr(index, "init", None))
         for leaf in pytree.leaves_of(value):
             yield _array("/".join((place, *leaf.place)).removesuffix("/value"), leaf.array, "state")
+
+
+_AVERAGES = {"0": "mean", "1": "var"}
+"""What stands where in the pair that a batch normalisation keeps."""
 
 
 def _is_static(one: Any) -> bool:
@@ -123,44 +130,6 @@ def _array(place: str, thing: Any, state: State | None = None) -> Array:
 def _kept(state: Any) -> Iterator[Array]:
     for leaf in pytree.leaves_of(state):
         yield _array("/".join(("state", *leaf.place)), leaf.array, "state")
-
-
-def _part(module: Any, path: str) -> Part:
-    own = class_of(module)
-    builtin = own.__module__.startswith("equinox.")
-    kind = _kind(module)
-    return Part(
-        path=path,
-        name="" if path else own.__name__,
-        type=kind.type if kind is not None and builtin else own.__name__,
-        builtin=builtin,
-        module=own.__module__,
-        options=kind.options_of(module) if kind is not None else () if builtin else sizes_of(module),
-        origin=None if builtin else line_of(own),
-    )
-
-
-def _named(module: Any, part: Part) -> Iterator[Array]:
-    kind = _kind(module)
-    known: Mapping[str, tuple[str, ...]] = kind.axes_of(module) if kind is not None else {}
-    if not known:
-        found = recognised((type(module).__name__, part.path), part.arrays, "torch")
-        known = found.axes if found is not None else {}
-    for array in part.arrays:
-        axes = known.get(array.name, ())
-        if array.state == "state" and part.type == "BatchNormalization" and len(array.shape) == 1:
-            axes = ("channels",)
-        if len(axes) < len(array.shape) and axes:  # a bias that is ready to be added to an image
-            axes = (*axes, *("broadcast" for _ in array.shape[len(axes) :]))
-        yield replace(array, axes=axes) if len(axes) == len(array.shape) else array
-
-
-def _kind(module: Any) -> Kind | None:
-    """What is known of a module's class, or of the class of Equinox that it comes from."""
-    for own in type(module).__mro__:
-        if own.__module__.startswith("equinox.nn.") and own.__name__ in _KINDS:
-            return _KINDS[own.__name__]
-    return None
 
 
 _Read = str | Callable[[Any], Any]

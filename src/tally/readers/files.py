@@ -94,11 +94,22 @@ def contents_of(source: str | os.PathLike[str], *, limits: Limits = LIMITS) -> C
 def is_model_file(source: str | os.PathLike[str]) -> bool:
     """Tell whether a path is a file or folder of a kind that is known."""
     path = Path(source)
-    return path.exists() and any(_module(kind).matches(path) for kind in _known())
+    return is_there(path) and any(_module(kind).matches(path) for kind in _known())
+
+
+def is_there(source: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a file or a folder, or what the files of one TensorFlow checkpoint begin with.
+
+    Example:
+        >>> is_there("no/such/file")
+        False
+    """
+    path = Path(source)
+    return path.exists() or os.path.isfile(f"{path}.index")
 
 
 def _kind(path: Path) -> str:
-    if not path.exists():
+    if not is_there(path):
         raise BadFileError(path, "isn't there", do="check the path, seen from this folder")
     for kind in _known():
         if _module(kind).matches(path):
@@ -131,9 +142,9 @@ def _name(path: Path) -> str:
     """The file's name without what says its kind; the folder's, where the file's is the same for every model."""
     full = path.resolve()
     name = full.name
-    for ending in (".index.json", ".safetensors", ".weights.h5"):
+    for ending in (".index.json", ".safetensors", ".weights.h5", ".weights.json"):
         name = name.removesuffix(ending)
-    name = name if name != full.name or full.is_dir() else full.stem
+    name = name if name != full.name or not full.is_file() else full.stem
     return full.parent.name or name if name in _GENERIC and not full.is_dir() else name
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from tally.accounting.ledger import Ledger, Owner, State
@@ -21,16 +21,16 @@ from tally.readers.parts import (
     is_of,
     line_of,
     members,
-    recognised,
     shape_of,
     sizes_of,
+    takes_gradients,
     under,
 )
+from tally.readers.walk import Walk
 
 _LINEN = "flax.linen.module.Module"
 _NNX = ("flax.nnx.pytreelib.Pytree", "flax.nnx.object.Object", "flax.nnx.module.Module", "flax.nnx.*.Object")
 _VARIABLE = "flax.nnx.variablelib.Variable"
-_CONTAINERS = ("List", "Dict", "Sequential")
 
 
 def matches(thing: Any) -> bool:
@@ -63,7 +63,7 @@ def read(thing: Any) -> Ledger:
         return _read_linen(*thing)
     if is_of(thing, _LINEN):
         return _read_linen(thing, None)
-    walk = _Walk()
+    walk = _Walk(_KINDS)
     walk.visit(thing, "")
     return assemble(walk.parts, name=type(thing).__name__, source="Flax NNX model")
 
@@ -112,35 +112,29 @@ def _told(owner: Owner) -> Owner:
 
 
 # -- NNX -----------------------------------------------------------------------------------------------------------
-@dataclass
-class _Walk:
-    """One way through a graph of NNX, from the outside in."""
+class _Walk(Walk):
+    """One way through a graph of NNX."""
 
-    parts: list[Part] = field(default_factory=lambda: list[Part]())
-    places: dict[int, str] = field(default_factory=lambda: dict[int, str]())
-    above: list[Any] = field(default_factory=lambda: list[Any]())
+    library, layers, layout = "flax.", "flax.nnx.", "keras"
 
-    def visit(self, module: Any, path: str) -> None:
-        """List a module, its variables, and the modules inside."""
-        if any(module is one for one in self.above):
-            return
-        part = _part(module, path)
-        part.shared_with = self.places.get(id(module))
-        self.places.setdefault(id(module), path)
-        self.parts.append(part)
-        self.above.append(module)
-        inside: list[tuple[str, Any]] = []
-        for place, thing in _held(module):
-            if is_of(thing, _VARIABLE):
-                part.arrays += _variable(place, thing)
-            elif is_of(thing, "flax.nnx.rnglib.RngStream", "flax.nnx.rnglib.Rngs"):
-                part.arrays += _stream(place, thing)
-            else:
-                inside.append((place, thing))
-        part.arrays = list(_named(module, part))
-        for place, child in inside:
-            self.visit(child, under(path, place))
-        self.above.pop()
+    def held(self, module: Any) -> Iterator[tuple[str, Any]]:
+        """The variables and modules among the attributes."""
+        return _held(module)
+
+    def arrays(self, place: str, thing: Any) -> Iterator[Array] | None:
+        """The arrays of a variable or of a random generator."""
+        if is_of(thing, _VARIABLE):
+            return _variable(place, thing)
+        return _stream(place, thing) if is_of(thing, *_RANDOM) else None
+
+    def named(self, part: Part, known: Mapping[str, tuple[str, ...]]) -> Iterator[Array]:
+        """Arrays with their axes, parameters first."""
+        yield from sorted(
+            super().named(part, known), key=lambda array: array.state not in ("trainable", "frozen")
+        )
+
+
+_RANDOM = ("flax.nnx.rnglib.RngStream", "flax.nnx.rnglib.Rngs")
 
 
 def _held(module: Any) -> Iterator[tuple[str, Any]]:
@@ -179,54 +173,18 @@ def _variable(place: str, variable: Any) -> Iterator[Array]:
     leaves = [pytree.Leaf((), value)] if single else list(pytree.leaves_of(value))
     for leaf in leaves:
         found: State = "seed" if is_key(leaf.array) else state
-        if found == "trainable" and not (dtype_of(leaf.array) or "").startswith(
-            ("float", "bfloat", "complex")
-        ):
+        dtype = dtype_of(leaf.array) or "float32"
+        if found == "trainable" and not takes_gradients(dtype):
             found = "frozen"
         where = "/".join((place, *leaf.place))
         yield Array(
             name=where.replace("/", "."),
             place=where,
             shape=shape_of(leaf.array),
-            dtype=dtype_of(leaf.array) or "float32",
+            dtype=dtype,
             state=found,
             of=id(variable) if single else (id(variable), leaf.place),
         )
-
-
-def _part(module: Any, path: str) -> Part:
-    own = class_of(module)
-    builtin = own.__module__.startswith("flax.")
-    kind = _kind(module)
-    return Part(
-        path=path,
-        name="" if path else own.__name__,
-        type=kind.type if kind is not None and builtin else own.__name__,
-        builtin=builtin,
-        module=own.__module__,
-        options=kind.options_of(module) if kind is not None else () if builtin else sizes_of(module),
-        origin=None if builtin else line_of(own),
-    )
-
-
-def _named(module: Any, part: Part) -> Iterator[Array]:
-    kind = _kind(module)
-    known: Mapping[str, tuple[str, ...]] = kind.axes_of(module) if kind is not None else {}
-    if not known:
-        found = recognised((type(module).__name__, part.path), part.arrays, "keras")
-        known = found.axes if found is not None else {}
-    for array in sorted(part.arrays, key=lambda array: array.state not in ("trainable", "frozen")):
-        axes = known.get(array.name, ())
-        yield replace(array, axes=axes) if len(axes) == len(array.shape) else array
-
-
-def _kind(module: Any) -> Kind | None:
-    """What is known of a module's class, or of the class of Flax that it comes from."""
-    for own in type(module).__mro__:
-        if own.__module__.startswith("flax.nnx.") and own.__name__ in _KINDS:
-            found = _KINDS[own.__name__]
-            return found(module) if callable(found) else found
-    return None
 
 
 def _convolution(transposed: bool) -> Callable[[Any], Kind]:

@@ -14,19 +14,24 @@ from tally.readers.leaves import Layer
 
 Parts = tuple[str, ...]
 
+USED = "Used {} times in the graph with the same weights, counted once."
+"""Said of a layer that a graph calls more than once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """A layer as the file describes it.
 
     Args:
-        type: What it is.
+        type: What it is; `""` where the file doesn't say.
         options: What enters its formula.
         input_shapes: The shape of each input, the batch first.
         output_shapes: The same of each output.
         inputs: The paths of the layers that feed it.
         known: Whether it is a layer that tally has, too.
         frozen: The names of its arrays that don't learn, `"*"` for all that is in it.
+        name: What its maker calls it, where that isn't its place.
+        uses: How often the graph calls it.
     """
 
     type: str
@@ -36,6 +41,8 @@ class Given:
     inputs: tuple[str, ...] = ()
     known: bool = True
     frozen: tuple[str, ...] = ()
+    name: str = ""
+    uses: int = 1
 
 
 @dataclass
@@ -93,12 +100,18 @@ def _plain(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             value = tuple(cast("list[Any]", value))
         if isinstance(value, tuple):
             parts = cast("tuple[Any, ...]", value)
-            if len(parts) <= _MOST_PARTS and all(
-                isinstance(part, int | float | str | None) for part in parts
-            ):
+            if len(parts) <= _MOST_PARTS and all(map(_is_plain, parts)):
                 yield name, parts
         elif isinstance(value, int | float | str):
             yield name, shown(value[:_MOST_LETTERS]) if isinstance(value, str) else value
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether it is a number, a word, or a pair of them, as the edges of a side are."""
+    if isinstance(part, tuple):
+        inner = cast("tuple[Any, ...]", part)
+        return len(inner) <= _MOST_PARTS and all(isinstance(one, int | float | str) for one in inner)
+    return isinstance(part, int | float | str | None)
 
 
 _MOST_PARTS, _MOST_LETTERS = 16, 200
@@ -124,7 +137,7 @@ def _place_layers(nodes: Sequence[Node], known: Mapping[str, Tensor], found: Des
                     found.places[name] = _free((*parts, found.places[name][-1]), found)
         inputs = tuple("/".join(paths[name]) for name in node.inputs if name in paths)
         found.layers[parts] = Given(
-            type=shown(node.type) or "unknown",
+            type=shown(node.type),
             options=tuple((name, value) for name, value in _plain(node.options) if name not in _STANDING),
             frozen=("*",)
             if node.options.get("trainable") is False
@@ -133,10 +146,12 @@ def _place_layers(nodes: Sequence[Node], known: Mapping[str, Tensor], found: Des
             output_shapes=node.output_shapes,
             inputs=inputs,
             known=instead(node.type) is not None or re.fullmatch(_KERAS, node.type) is not None,
+            name=shown(str(node.options.get("name", ""))),
+            uses=calls if type(calls := node.options.get("calls")) is int else 1,
         )
 
 
-_STANDING = ("trainable", "frozen", "shared_with", "calls")
+_STANDING = ("trainable", "frozen", "shared_with", "calls", "name")
 """What a node says of how it stands in the model, which enters no formula."""
 _KERAS = (
     r"Sequential|Functional|Model|InputLayer|Dense|EinsumDense|Embedding|(Depthwise|Separable)?Conv[123]D(Transpose)?|\w*Normalization|(Simple)?RNN|"
@@ -159,7 +174,7 @@ def _free(parts: Parts, found: Described) -> Parts:
 _OPERATORS: dict[str, str] = {
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv", "CONV_2D", "CONV_3D"), "Conv"),
     **dict.fromkeys(("ConvTranspose", "TRANSPOSE_CONV", "CONV_3D_TRANSPOSE"), "ConvTranspose"),
-    "DEPTHWISE_CONV_2D": "Conv",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv",
     **dict.fromkeys(("Gemm", "MatMul", "FusedGemm", "FusedMatMul", "QGemm", "MatMulInteger"), "Dense"),
     **dict.fromkeys(
         ("MatMulNBits", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), "Dense"
@@ -270,9 +285,9 @@ class _Operators:
         arrays = [self.known[name] for name in own]
         kind = _OPERATORS[node.type]
         main = max(arrays, key=lambda tensor: len(tensor.shape))
-        if kind.startswith("Conv"):
+        if "Conv" in kind:
             rank = sum(axis.startswith("kernel ") for axis in main.axes) or max(len(main.shape) - 2, 1)
-            kind = f"Conv{rank}D{kind.removeprefix('Conv')}"
+            kind = kind.replace("Conv", f"Conv{rank}D")
         return Given(
             type=kind,
             options=tuple(_sizes(node, main, arrays)),
@@ -293,16 +308,17 @@ def _word(tensor: Tensor, kind: str) -> str:
 def _sizes(node: Node, main: Tensor, arrays: Sequence[Tensor]) -> Iterator[tuple[str, Any]]:
     """What enters a formula, from the names of the axes and the operator's own options."""
     sized = dict(zip(main.axes, main.shape, strict=False))
+    each = node.type == "DEPTHWISE_CONV_2D"
     for axis, option in (("filters", "filters"), ("units", "units"), ("tokens", "input_dim")):
-        if axis in sized:
+        if axis in sized and not each:
             yield option, sized[axis]
     window = tuple(size for axis, size in sized.items() if axis.startswith("kernel "))
     if window:
         yield "kernel_size", window
+    several = node.options.get("depth_multiplier", 1)
+    if each and type(several) is int and several > 0:
+        yield "depth_multiplier", several
     groups = node.options.get("group")
-    if node.type == "DEPTHWISE_CONV_2D":
-        several = node.options.get("depth_multiplier", 1)
-        groups = sized.get("filters", 1) // several if type(several) is int and several > 0 else None
     if type(groups) is int and groups > 1:
         yield "groups", groups
     if window or "units" in sized:
@@ -345,8 +361,10 @@ def _scope(node: Node) -> Parts:
 _DEEPEST = 90
 
 
-def as_layer(given: Given, layer: Layer | None) -> Layer:
+def as_layer(given: Given, layer: Layer | None) -> Layer | None:
     """What the file says of a layer, with the axes that its arrays were recognised by."""
+    if not given.type:
+        return layer
     if layer is None:
         return Layer(type=given.type, options=given.options, known=given.known)
     options = given.options or layer.options

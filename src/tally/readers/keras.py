@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from tally.accounting.ledger import Ledger, Shape, State
-from tally.formats.keras_layers import snake_case, weights_of
+from tally.formats.keras_layers import (
+    NO_OPTIONS,
+    OPTIONS,
+    einsum_axes,
+    projected_axes,
+    snake_case,
+    weights_of,
+)
+from tally.readers.graph import USED
 from tally.readers.parts import (
     Array,
     Options,
@@ -30,12 +38,6 @@ _MODEL = ("keras.*.Model", "tf_keras.*.Model", "tensorflow.*.Model")
 _SEQUENTIAL = ("keras.*.Sequential", "tf_keras.*.Sequential", "tensorflow.*.Sequential")
 _LIBRARIES = ("keras.", "tf_keras.", "tensorflow.")
 
-_WORDS = """units filters kernel_size pool_size strides padding dilation_rate output_padding data_format groups
-depth_multiplier use_bias activation size cropping axis rate input_dim output_dim num_heads key_dim value_dim function
-target_shape n"""
-OPTIONS = tuple(word for line in _WORDS.splitlines() for word in line.split())
-"""What enters a formula, in the order a reader meets it: attributes that Keras and tally share."""
-
 
 def matches(thing: Any) -> bool:
     """Tell whether a thing is a layer or a model of Keras; Keras is not imported for that.
@@ -53,11 +55,22 @@ def read(layer: Any) -> Ledger:
     Args:
         layer: A `keras.Layer` or `keras.Model`, built or not.
     """
-    walk = _Walk(learning={id(one) for one in layer.trainable_weights})
-    walk.visit(layer, "")
-    walk.parts[0].arrays += _optimizer(layer)
+    parts = parts_of(layer)
+    parts[0].arrays += _optimizer(layer)
     source = "Keras model" if is_of(layer, *_MODEL) else "Keras layer"
-    return assemble(walk.parts, name=layer.name, source=source)
+    return assemble(parts, name=layer.name, source=source)
+
+
+def parts_of(layer: Any, path: str = "") -> list[Part]:
+    """The layers of a model, each before those inside it.
+
+    Args:
+        layer: A layer or a model.
+        path: Its place in what holds it.
+    """
+    walk = _Walk(learning={id(one) for one in _learning(layer)})
+    walk.visit(layer, path)
+    return walk.parts
 
 
 @dataclass
@@ -79,7 +92,7 @@ class _Walk:
         part = _part(layer, path)
         part.inputs = inputs
         part.shared_with = self.places.get(id(layer))
-        part.notes = (_USED.format(uses),) if uses > 1 else ()
+        part.notes = (USED.format(uses),) if uses > 1 else ()
         self.places.setdefault(id(layer), path)
         part.arrays = list(self._arrays(layer, part, holder))
         self.parts.append(part)
@@ -112,7 +125,15 @@ class _Walk:
         )
 
 
-_USED = "Used {} times in the graph with the same weights, counted once."
+def _learning(layer: Any) -> Iterator[Any]:
+    """The weights that training changes; a model of Keras 2 that isn't built has none to tell, but its layers may."""
+    try:
+        yield from layer.trainable_weights
+    except ValueError:
+        if layer.trainable:
+            yield from layer._trainable_weights
+            for child in layer.layers:
+                yield from _learning(child)
 
 
 def _first(layer: Any, *names: str) -> list[Any]:
@@ -136,13 +157,16 @@ def _seed(variable: Any) -> Array:
 def _optimizer(layer: Any) -> Iterator[Array]:
     """What the optimizer of a compiled model keeps."""
     optimizer: Any = getattr(layer, "optimizer", None)
-    if optimizer is None or not getattr(optimizer, "built", False):
+    built = any(
+        getattr(optimizer, one, False) for one in ("built", "_built", "_weights")
+    )  # the last two in Keras 2
+    if optimizer is None or not built:
         return
     found: Any = optimizer.variables
     if callable(found):  # in Keras 2
         found = found()
     for variable in cast("Sequence[Any]", found):
-        place = f"optimizer/{getattr(variable, 'path', variable.name)}"
+        place = f"optimizer/{getattr(variable, 'path', variable.name)}".removesuffix(":0")
         name = place.rpartition("/")[2]
         shape, dtype = tuple(variable.shape), dtype_of(variable) or "float32"
         yield Array(name=name, place=place, shape=shape, dtype=dtype, state="optimizer")
@@ -172,6 +196,8 @@ _INTERNAL = re.compile(
 def _attributes(layer: Any) -> Iterator[tuple[str, Any]]:
     """The layers among a layer's attributes, each once; Keras's own hide theirs behind an underscore."""
     held = {name: value for name, value in attributes_of(layer).items() if not _INTERNAL.fullmatch(name)}
+    if is_of(layer, "tf_keras.*.Bidirectional"):
+        held.pop("layer", None)  # what both directions were copied from; it never gets weights
     seen: set[int] = {id(layer)}
     for place, child in members(held, matches):
         if id(child) not in seen:
@@ -290,16 +316,13 @@ def _options(layer: Any, builtin: bool) -> Options:
     if type(layer).__name__ == "InputLayer":
         shape = (said.get("batch_shape") or said.get("batch_input_shape") or ())[1:]
         return (("shape", plain(shape) or ()), ("optional", bool(said.get("optional"))))
-    own = [name for name in said if name not in OPTIONS and name not in _NO_OPTIONS]
+    own = [name for name in said if name not in OPTIONS and name not in NO_OPTIONS]
     found: dict[str, Any] = {}
     for name in (*OPTIONS, *own):
         value = plain(_attribute(layer, name, said.get(name)) if name in OPTIONS else said[name])
         if value is not None and (name in OPTIONS or not isinstance(value, str)):
             found[name] = value
     return tuple(found.items() if builtin else (found | dict(sizes_of(layer))).items())
-
-
-_NO_OPTIONS = ("name", "dtype", "trainable", "zero_output_for_mask", "batch_input_shape")
 
 
 def _attribute(layer: Any, name: str, default: Any) -> Any:
@@ -398,43 +421,18 @@ def _axes(layer: Any, part: Part, arrays: Sequence[Array], holder: Any) -> Mappi
     given = part.input_shapes[0] if part.input_shapes else None
     found = weights_of(part.type, dict(part.options), given) if part.builtin else None
     if found:
-        return {weight.name: weight.axes for weight in found}
+        axes = {weight.name: weight.axes for weight in found}
+        if part.type.startswith("Depthwise"):
+            axes["depthwise_kernel"] = axes["kernel"]  # as Keras 2 calls it
+        return axes
     guess = recognised((type(layer).__name__, part.path), arrays, "keras")
     return guess.axes if guess is not None else {}
 
 
 def _einsum_axes(layer: Any, path: str, holder: Any) -> Mapping[str, tuple[str, ...]]:
     around = type(holder).__name__
-    place = path.rpartition("/")[2]
-    if around.endswith("Attention") and place in _PROJECTIONS:
-        axes = _projected(place, around, holder)
-        return {"kernel": axes, "bias": axes[2:] if place == "output_dense" else axes[1:]}
-    found = re.fullmatch(r"[^,]*,([A-Za-z]+)->\.*([A-Za-z]+)", str(getattr(layer, "equation", "")))
-    if found is None:
-        return {}
-    kernel, outputs = found.groups()
-    biased = str(getattr(layer, "bias_axes", None) or "")
-    rest = outputs[min((outputs.index(one) for one in biased if one in outputs), default=0) :]
-    return {
-        "kernel": tuple(f"{'units' if one in outputs else 'features'} {one}" for one in kernel),
-        "bias": tuple(f"units {one}" if one in biased else "broadcast" for one in rest),
-    }
-
-
-_PROJECTIONS = ("query_dense", "key_dense", "value_dense", "gate_dense", "output_dense")
-
-
-def _projected(place: str, around: str, holder: Any) -> tuple[str, ...]:
-    """The axes of a projection inside an attention, as tally calls them."""
-    if around == "MultiHeadAttention":
-        alike = getattr(holder, "key_dim", None) == getattr(holder, "value_dim", None)
-        asking, asked, size, content = "heads", "heads", "key size", "key size" if alike else "value size"
-    else:
-        asking, asked, size, content = "query heads", "key heads", "head size", "head size"
-    return {
-        "query_dense": ("features", asking, size),
-        "key_dense": ("features", asked, size),
-        "value_dense": ("features", asked, content),
-        "gate_dense": ("features", asking, content),
-        "output_dense": (asking, content, "features"),
-    }[place]
+    if around.endswith("Attention"):
+        sizes = getattr(holder, "key_dim", None), getattr(holder, "value_dim", None)
+        if axes := projected_axes(around, path.rpartition("/")[2], *sizes):
+            return axes
+    return einsum_axes(getattr(layer, "equation", ""), getattr(layer, "bias_axes", None))

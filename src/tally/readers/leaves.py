@@ -79,18 +79,41 @@ _PLAIN = {
     "w": "kernel",
     "b": "bias",
     "embedding": "embeddings",
+    "weights": "kernel",
+    "biases": "bias",
+    "depthwise_weights": "depthwise_kernel",
+    "pointwise_weights": "pointwise_kernel",
 }
-"""Other words for the same arrays: quantised by GPTQ and AWQ, by compressed-tensors; under a spectral norm; Haiku's."""
+"""Other words for the same arrays: quantised by GPTQ and AWQ, by compressed-tensors; under a spectral norm; Haiku's;
+those of TensorFlow's Slim."""
 
 
 def plain(name: str) -> str:
     """The name by which layers are recognised.
 
     Example:
-        >>> plain("qweight"), plain("bias")
-        ('weight', 'bias')
+        >>> plain("qweight"), plain("bias"), plain("parametrizations/weight/original0")
+        ('weight', 'bias', 'weight_g')
     """
+    if (found := _PARAMETRISED.fullmatch(name)) is not None:
+        return found[1] + _COMPUTED_FROM.get(found[2], f"/{found[2]}")
     return _PLAIN.get(name, name)
+
+
+_PARAMETRISED = re.compile(r"parametrizations/([^/]+)/(.+)", re.DOTALL)
+_COMPUTED_FROM = {"original": "", "original0": "_g", "original1": "_v", "0/_u": "_u", "0/_v": "_v"}
+"""What PyTorch computes a parametrised weight from, and what is added to its name where hooks do the same."""
+
+
+def is_of_parametrisation(name: str) -> bool:
+    """Tell whether an array belongs to what computes a weight, and isn't the weight itself in another form.
+
+    Example:
+        >>> is_of_parametrisation("parametrizations/weight/0/base"), is_of_parametrisation("weight")
+        (True, False)
+    """
+    found = _PARAMETRISED.fullmatch(name)
+    return found is not None and found[2] not in _COMPUTED_FROM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,12 +283,12 @@ _NORMS = {
     "batch_?norm|^bn": "BatchNormalization",
 }
 _WHICH_NORM = (
-    "A file holds the same scale and shift for a layer, a group and an instance normalisation, and doesn't say which "
-    "of them this is."
+    "The same scale and shift make a layer, a group and an instance normalisation; names and shapes don't say which of "
+    "them this is."
 )
 _WHICH_SCALE = (
-    "A normalisation with a scale and no shift: by the root mean square, or by mean and variance; a file doesn't say "
-    "which."
+    "A normalisation with a scale and no shift: by the root mean square, or by mean and variance; names and "
+    "shapes don't say which."
 )
 
 
@@ -352,7 +375,12 @@ def _with_norms(layer: Layer, group: Group, kernel: str) -> Layer:
         if name in group.held and name != kernel:
             states[name] = "state"
     fitting = {name: names for name, names in axes.items() if len(names) == len(group.held[name].shape)}
-    return Layer(type=layer.type, axes=fitting, states=states, options=layer.options, notes=layer.notes)
+    by = "WeightNorm" if "weight_g" in group.held else "SpectralNorm" if "weight_u" in states else ""
+    notes = (*layer.notes, _COMPUTED.format(by)) if by else layer.notes
+    return Layer(type=layer.type, axes=fitting, states=states, options=layer.options, notes=notes)
+
+
+_COMPUTED = "weight is not stored: {} computes it from what is."
 
 
 _TABLES = r"emb\w*|\w*emb|embeddings?|wte|wpe|vocab|vocabulary|tok|codebook"
@@ -391,9 +419,7 @@ def _matrix(group: Group, kernel: Tensor, bias: Tensor | None, name: str, order:
     return Layer(type="Dense", axes={name: axes, **_one(bias, "units")}, options=options)
 
 
-_WHICH_MATRIX = (
-    "A linear layer without a bias, or a table of embeddings: a file holds the same matrix for both."
-)
+_WHICH_MATRIX = "A linear layer without a bias, or a table of embeddings: both have the same matrix."
 
 
 def _one(bias: Tensor | None, axis: str) -> dict[str, Axes]:
@@ -448,9 +474,14 @@ def _convolution(group: Group, kernel: Tensor, bias: Tensor | None, name: str, o
     sides = tuple(f"kernel {side}" for side in SIDES[rank])
     if bias is not None and len(bias.shape) != 1:
         return None
+    if order == "keras" and _is_depthwise(group, kernel, bias):
+        return _depthwise(group, kernel, bias, name)
     makes, reads = _ends(shape, order)  # of a convolution; of a transposed one they change places
     made = shape[makes] if bias is None else bias.shape[0]
-    turned = group.says(_TURNED) or shape[makes] != made == shape[reads]
+    told = kernel.axes.index("filters") if "filters" in kernel.axes else None
+    turned = (
+        told == reads if told is not None else group.says(_TURNED) or shape[makes] != made == shape[reads]
+    )
     if turned:
         makes, reads = (makes, reads) if order == "mlx" else (reads, makes)
     if bias is not None and made != shape[makes]:
@@ -470,12 +501,43 @@ def _convolution(group: Group, kernel: Tensor, bias: Tensor | None, name: str, o
     return Layer(type=kind, axes={name: axes, **_one(bias, "filters")}, options=options, notes=notes)
 
 
+def _is_depthwise(group: Group, kernel: Tensor, bias: Tensor | None) -> bool:
+    """Whether the kernel (sides..., channels, multiplier) is meant: the file says so, its name, or a bias for each."""
+    if any(kernel.axes):
+        return "depth multiplier" in kernel.axes
+    *_, channels, several = kernel.shape
+    if bias is None:
+        return group.says(_EACH_CHANNEL)
+    return bias.shape[0] == channels * several and channels > 1 and not group.says(_TURNED)
+
+
+def _depthwise(group: Group, kernel: Tensor, bias: Tensor | None, name: str) -> Layer:
+    *window, _, several = kernel.shape
+    sides = tuple(f"kernel {side}" for side in SIDES[len(window)])
+    axes: dict[str, Axes] = {
+        name: (*sides, "input channels", "depth multiplier"),
+        **_one(bias, "output channels"),
+    }
+    options = (("kernel_size", tuple(window)), ("depth_multiplier", several), ("use_bias", bias is not None))
+    is_told = several > 1 or any(kernel.axes) or group.says(_EACH_CHANNEL)
+    notes = () if is_told else (_ONE_FILTER,)
+    return Layer(type=f"DepthwiseConv{len(sides)}D", axes=axes, options=options, notes=notes)
+
+
+_EACH_CHANNEL = r"depthwise\w*|dw\w*|dconv\w*"
+_ONE_FILTER = (
+    "A depthwise convolution, or a transposed one whose input has one channel; names and shapes don't say which of "
+    "them this is."
+)
+
+
 _ONE_CHANNEL = (
-    "Each filter sees one channel: the input has one, or the convolution is depthwise; the file doesn't say."
+    "Each filter sees one channel: the input has one, or the convolution is depthwise; names and shapes don't say "
+    "which."
 )
 _WHICH_WAY = (
-    "Without a bias a transposed convolution looks the same, filters and input channels exchanged; a file doesn't say "
-    "which this is."
+    "Without a bias a transposed convolution looks the same, filters and input channels exchanged; names and shapes "
+    "don't say which this is."
 )
 
 
@@ -527,11 +589,11 @@ def is_whole_number(dtype: str) -> bool:
     return dtype in ("int64", "int32", "int16", "uint64", "uint32", "uint16", "uint8", "bool")
 
 
-def learns(dtype: str) -> bool:
-    """Tell whether a gradient can change numbers of a type: real ones of 16 bits or more.
+def holds_numbers(dtype: str) -> bool:
+    """Tell whether the elements of a type are numbers, and not texts, dates or handles of something else.
 
     Example:
-        >>> learns("bfloat16"), learns("q4_k"), learns("float8_e4m3fn")
+        >>> holds_numbers("q4_k"), holds_numbers("text64"), holds_numbers("string")
         (True, False, False)
     """
-    return re.fullmatch(r"b?float(16|32|64)|complex\d+", dtype) is not None
+    return re.fullmatch(r"(string|text|bytes|object|datetime|timedelta|resource|variant)\d*", dtype) is None

@@ -5,7 +5,7 @@ from typing import Any
 
 from tally.accounting.ledger import Ledger
 
-_LIBRARIES = ("torch", "keras", "flax", "equinox", "pytree")
+_LIBRARIES = ("torch", "keras", "tensorflow", "flax", "equinox", "pytree")
 """The modules of this room that read an object, the surest first."""
 
 
@@ -37,7 +37,7 @@ def is_live_model(thing: Any) -> bool:
 
 
 def read_object(thing: Any) -> Ledger:
-    """Read the account of a live object: a model of PyTorch, Keras, Flax or Equinox, or a tree of arrays.
+    """Read the account of a live object: a model of PyTorch, Keras, TensorFlow, Flax or Equinox, or a tree of arrays.
 
     Nothing of it runs, no value is read, and no library is imported that isn't already.
 

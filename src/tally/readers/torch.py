@@ -1,5 +1,6 @@
 """The account of a PyTorch module: parameters, buffers, what is tied, what waits for its first input."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from tally.accounting.ledger import Ledger, State
 from tally.formats.tensor import Tensor
 from tally.readers.hints import hints_of
-from tally.readers.leaves import is_buffer, is_whole_number, learns
+from tally.readers.leaves import is_buffer, is_whole_number
 from tally.readers.parts import (
     Array,
     Kind,
@@ -15,7 +16,6 @@ from tally.readers.parts import (
     assemble,
     attributes_of,
     class_of,
-    dtype_of,
     is_of,
     line_of,
     members,
@@ -23,7 +23,8 @@ from tally.readers.parts import (
     sizes_of,
     under,
 )
-from tally.readers.torch_kinds import KINDS, LISTS, TURNED_LINEAR
+from tally.readers.torch_arrays import array_of, beside, is_packed, note_of, quantised
+from tally.readers.torch_kinds import ACTIVATIONS, KINDS, LISTS, TURNED_LINEAR, named_axes
 
 _MODULE = "torch.nn.modules.module.Module"
 _PARAMETER = "torch.nn.parameter.Parameter"
@@ -111,9 +112,7 @@ class _Walk:
         """What is inside a module: layers at places of their own, lists of arrays as arrays of the module."""
         for name, child in list(module._modules.items()):
             place = under(path, str(name).replace("/", "|"))
-            if child is None or (name == "parametrizations" and _is_plain_dict(child)):
-                continue
-            if is_of(child, "torch.ao.nn.quantized.modules.linear.LinearPackedParams"):
+            if child is None or is_packed(child) or (name == "parametrizations" and _is_plain_dict(child)):
                 continue
             kind = _torch_kind(child)
             if kind in ("ParameterList", "ParameterDict") and not child._modules:
@@ -143,7 +142,7 @@ class _Walk:
                     self.registered.add(id(tensor))
                     whole = f"{place}.{name}".strip(".").replace("/", ".")
                     note = _IN_A_LIST if "/" in place else _AS_ATTRIBUTE
-                    yield replace(_array(whole, tensor, "untracked"), note=f"'{whole}' {note}", of=None)
+                    yield replace(array_of(whole, tensor, "untracked"), note=f"'{whole}' {note}", of=None)
 
 
 _OWN = ("_parameters", "_buffers", "_modules", "_flat_weights", "_non_persistent_buffers_set")
@@ -175,10 +174,22 @@ def _is_plain_dict(child: Any) -> bool:
 # -- one module ----------------------------------------------------------------------------------------------------
 def _torch_kind(module: Any) -> str | None:
     """The class of `torch.nn` that a module is one of, or a quantised form of; None for any other."""
+    compiled = _compiled_from(module)
+    if compiled is not None:
+        return compiled[1] if compiled[0].startswith("torch.nn.") else None
     for kind in type(module).__mro__:
         if kind.__module__.startswith(("torch.nn.", "torch.ao.nn.")) and kind.__name__ != "Module":
             return kind.__name__.removeprefix("Parametrized")
     return None
+
+
+def _compiled_from(module: Any) -> tuple[str, str] | None:
+    """The module and name of the class that `torch.jit` compiled a module from; None of any other."""
+    if not is_of(module, "torch.jit.*.ScriptModule"):
+        return None
+    said = str(module._c._type().qualified_name()).removeprefix("__torch__.")
+    home, _, name = re.sub(r"___torch_mangle_\d+\.", "", said).rpartition(".")
+    return home, name
 
 
 def _own_class(module: Any) -> type:
@@ -197,8 +208,12 @@ def _part(module: Any, path: str) -> Part:
     name = _torch_kind(module) or ""
     turned = is_of(module, "transformers.pytorch_utils.Conv1D")  # a linear layer, for all its name
     kind = TURNED_LINEAR if turned else KINDS.get(name)
-    is_torch = turned or own.__module__.startswith(("torch.nn.", "torch.ao.nn."))
-    arrays = [*_arrays(module), *_parametrized(module), *_packed(module)]
+    arrays = [*_arrays(module), *_parametrized(module), *quantised(module)]
+    home = (_compiled_from(module) or (own.__module__,))[0]
+    applied = ACTIVATIONS.get(own.__name__) if home == "transformers.activations" else None
+    kind = kind or applied
+    derived = kind is not None and bool(arrays) and home.startswith(_LIBRARIES)
+    is_torch = turned or derived or applied is not None or home.startswith(("torch.nn.", "torch.ao.nn."))
     waiting = [
         name
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
@@ -209,7 +224,7 @@ def _part(module: Any, path: str) -> Part:
         type=kind.type if kind is not None and is_torch else _class_name(module),
         builtin=is_torch,
         name="" if path else _class_name(module),
-        module=own.__module__,
+        module=home,
         waits=bool(waiting),
         options=_options(module, kind, path, holds=bool(arrays) and not is_torch),
         origin=None if is_torch else line_of(own),
@@ -219,12 +234,26 @@ def _part(module: Any, path: str) -> Part:
     return part
 
 
+_LIBRARIES = tuple(
+    f"{name}."
+    for name in (
+        *("bitsandbytes", "diffusers", "peft", "sentence_transformers", "timm", "torchao"),
+        *("torchaudio", "torchvision", "transformers"),
+    )
+)
+"""Libraries on PyTorch, whose layers that are made from one of its own do what that does."""
+
+
 def _options(module: Any, kind: Kind | None, path: str, *, holds: bool) -> tuple[tuple[str, Any], ...]:
     """What enters a formula; sizes of the user's own class only where it holds arrays that these may explain."""
     if kind is not None:
-        return kind.options_of(module)
+        try:
+            return kind.options_of(module)
+        except AttributeError:  # a traced layer keeps only its arrays
+            return ()
     if not path and _is_of_transformers(module):
-        return hints_of({"config": attributes_of(module.config)}).sizes
+        said = {name: one for name, one in attributes_of(module.config).items() if not name.startswith("_")}
+        return hints_of({"config": said}).sizes
     return sizes_of(module) if holds else ()
 
 
@@ -246,8 +275,13 @@ def _notes(module: Any, path: str, waiting: list[str], name: str) -> Iterator[st
         for weight, held in module._modules["parametrizations"]._modules.items():
             made = " and ".join(type(one).__name__.strip("_") for one in held._modules.values())
             yield f"{weight} is not stored: {made} computes it from what is."
-    if ".quantized" in type(module).__module__ and name in KINDS:
-        yield f"Quantised ({type(module).__name__}): its weights stay as they are."
+    for hook in getattr(module, "_forward_pre_hooks", {}).values():
+        if type(hook).__module__.startswith("torch.nn.utils."):  # the older way to compute a weight
+            weight = getattr(hook, "name", None) or getattr(hook, "_tensor_name", "weight")
+            yield f"{weight} is not stored: {type(hook).__name__} computes it from what is."
+    packed = note_of(module)
+    if packed is not None:
+        yield packed
     if name in ("RNN", "LSTM", "GRU") and getattr(module, "num_layers", 1) > 1:
         yield f"{module.num_layers} layers, one on top of the other: each reads what the one below it gives."
 
@@ -257,8 +291,17 @@ def _settled(module: Any, arrays: list[Array], kind: Kind | None, part: Part) ->
     known: Mapping[str, tuple[str, ...]] = kind.axes_of(module) if kind is not None else {}
     states: Mapping[str, State] = {}
     if not known:
+        known = named_axes(_class_name(module), arrays)
+    if not known:
         found = recognised((_class_name(module), part.path), arrays, "torch")
         known, states = (found.axes, found.states) if found is not None else ({}, {})
+        if found is not None and part.module.startswith(_LIBRARIES):
+            by_square = found.type == "Norm" and hasattr(
+                module, "variance_epsilon"
+            )  # as T5 has it, and who follows it
+            name = "RMSNormalization" if by_square else found.type
+            if name.endswith("Normalization"):
+                part.type, part.builtin = name, True
     for array in arrays:
         axes = _fitted(array, known)
         state = states.get(array.name, "state") if array.state == "state" else array.state
@@ -268,13 +311,15 @@ def _settled(module: Any, arrays: list[Array], kind: Kind | None, part: Part) ->
 
 
 _COUNTERS = ("num_batches_tracked", "n_averaged")
+_PIECE = re.compile(r"\..*|_(g|v|orig|mask)$")
+"""What is added to a weight's name for what it is computed from, by parametrisations and by the older hooks."""
 
 
 def _fitted(array: Array, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The axes of an array; of one that a weight is computed from, those of the weight that it has, too."""
     if array.axes:
         return array.axes
-    weight = array.name.partition(".")[0]
+    weight = array.name if array.name in known else _PIECE.sub("", array.name)
     axes = known.get(array.name, known.get(weight, ()))
     if len(axes) != len(array.shape):
         return ()
@@ -288,14 +333,25 @@ def _arrays(module: Any) -> Iterator[Array]:
     for name, tensor in module._parameters.items():
         if tensor is not None and not is_of(tensor, _EMPTY):
             learning = tensor.requires_grad
-            yield _array(name, tensor, "trainable" if learning else "frozen")
+            yield array_of(name, tensor, "trainable" if learning else "frozen")
+            yield from beside(name, tensor)
     passing = module._non_persistent_buffers_set if hasattr(module, "_non_persistent_buffers_set") else ()
     for name, tensor in module._buffers.items():
         if tensor is None or is_of(tensor, _EMPTY):
             continue
-        array = _array(name, tensor, "state")
-        fixed = name in passing or is_buffer(name, _as_tensor(array))
+        array = array_of(name, tensor, "state")
+        fixed = name in passing or _is_fixed(module, name) or is_buffer(name, _as_tensor(array))
         yield replace(array, state="fixed") if fixed else array
+
+
+def _is_fixed(module: Any, name: str) -> bool:
+    """Whether a buffer is a constant: what quantises, what is pruned, the zeros some language models add at the end."""
+    if type(module).__module__.startswith("torch.ao.") and re.fullmatch(
+        r"scale|zero_point|eps|\w+_enabled", name
+    ):
+        return True
+    pruned = name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in module._parameters
+    return pruned or name == "final_logits_bias"
 
 
 def _as_tensor(array: Array) -> Tensor:
@@ -318,28 +374,6 @@ def _parametrized(module: Any) -> Iterator[Array]:
 
 def _below(array: Array, name: str, place: str) -> Array:
     return replace(array, name=f"{name}.{array.name}", place=f"{place.replace('.', '/')}/{array.name}")
-
-
-def _packed(module: Any) -> Iterator[Array]:
-    """The weight and bias of a quantised layer, which keeps them in an object of its own and gives them when asked."""
-    if ".quantized" not in type(module).__module__:
-        return
-    for name in ("weight", "bias"):
-        ask = getattr(module, name, None)
-        if name not in module._parameters and callable(ask):
-            tensor: Any = ask()
-            if tensor is not None:
-                yield replace(_array(name, tensor, "frozen"), of=None)
-
-
-def _array(name: str, tensor: Any, state: State) -> Array:
-    shape, dtype, stored = tuple(tensor.shape), dtype_of(tensor) or "float32", None
-    if hasattr(tensor, "__tensor_flatten__"):  # packed or quantised: it holds tensors of its own
-        inner = [getattr(tensor, one) for one in tensor.__tensor_flatten__()[0]]
-        stored = sum(one.numel() * one.element_size() for one in inner)
-    if not learns(dtype) and state == "trainable":
-        state = "frozen"
-    return Array(name=name, shape=shape, dtype=dtype, state=state, of=tensor, stored=stored)
 
 
 # -- what is one ---------------------------------------------------------------------------------------------------

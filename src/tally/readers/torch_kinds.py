@@ -1,10 +1,11 @@
 """PyTorch's own layers: what tally calls each, where it keeps its options, and the names of its axes."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tally.readers.leaves import SIDES, Axes
-from tally.readers.parts import Kind
+from tally.readers.parts import Array, Kind
 
 _Read = str | Callable[[Any], Any]
 
@@ -154,5 +155,80 @@ TURNED_LINEAR = Kind(
 )
 """The linear layer of GPT-2 in `transformers`, which keeps its matrix the other way round."""
 
+ACTIVATIONS = {
+    name: _activation(word)
+    for name, word in {
+        **{"GELUActivation": "gelu", "NewGELUActivation": "gelu_new", "FastGELUActivation": "gelu_fast"},
+        **{"QuickGELUActivation": "quick_gelu", "GELUTanh": "gelu_tanh", "SiLUActivation": "silu"},
+        **{"MishActivation": "mish", "LinearActivation": "linear", "ReLUSquaredActivation": "relu_squared"},
+    }.items()
+}
+"""The activations that `transformers` has classes of its own for."""
+
 LISTS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "ParametrizationList")
 """Classes that only hold what is inside, as a list does."""
+
+
+# -- arrays that a layer of no class of PyTorch's holds itself -----------------------------------------------------
+_BY_NAME: tuple[tuple[str, Axes], ...] = (
+    (r"(cls|class|mask|dist|distillation|reg|register)_(tokens?|embedding)", ("tokens", "features")),
+    (r"pos(ition|itional)?_(embed(ding)?s?)", ("positions", "features")),
+    (r"relative_position_bias_table", ("relative positions", "heads")),
+    (r"sinks", ("heads",)),
+    (r"layer_scale\w*|masked_spec_embed", ("channels",)),
+)
+"""What models for pictures and sound call arrays of their own, and their axes but for those of size 1 before them."""
+
+
+def named_axes(kind: str, arrays: Sequence[Array]) -> dict[str, Axes]:
+    """Name the axes of arrays that only their names explain: tokens and positions that are learned, experts, routers.
+
+    Args:
+        kind: The class that holds them.
+        arrays: What it holds itself.
+
+    Example:
+        >>> named_axes("Embeddings", [Array(name="cls_token", shape=(1, 1, 32), dtype="float32")])
+        {'cls_token': ('broadcast', 'broadcast', 'features')}
+    """
+    shapes = {array.name: array.shape for array in arrays}
+    return {**dict(_told(shapes)), **_routed(kind, shapes), **_experts(shapes)}
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Axes]]:
+    for name, shape in shapes.items():
+        axes = next((axes for pattern, axes in _BY_NAME if re.fullmatch(pattern, name)), ())
+        fitting = axes[-len(shape) :] if shape else ()
+        before = len(shape) - len(fitting)
+        if fitting and set(shape[:before]) <= {1}:
+            alone = (
+                axis if size > 1 else "broadcast" for axis, size in zip(fitting, shape[before:], strict=True)
+            )
+            yield name, (*("broadcast",) * before, *alone)
+
+
+def _routed(kind: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
+    """The layer that says which experts a token goes to."""
+    weight = shapes.get("weight", ())
+    biases = [name for name in shapes if name != "weight"]
+    if "Router" not in kind or len(weight) != 2 or any(shapes[name] != weight[:1] for name in biases):
+        return {}
+    return {"weight": ("experts", "features"), **dict.fromkeys(biases, ("experts",))}
+
+
+def _experts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
+    """The matrices of all experts in one array each, with the first two of an expert side by side or apart."""
+    last = shapes.get("down_proj", ())
+    axes: dict[str, Axes] = {}
+    for name in ("gate_up_proj", "gate_proj", "up_proj"):
+        shape = shapes.get(name, ())
+        if len(last) != 3 or len(shape) != 3:
+            continue
+        times = 2 if name == "gate_up_proj" else 1
+        made = f"{times} projections·units" if times > 1 else "units"
+        if shape[1:] == (last[2] * times, last[1]):
+            axes |= {name: ("experts", made, "features"), "down_proj": ("experts", "features", "units")}
+        elif shape[1:] == (last[2], last[1] * times):
+            axes |= {name: ("experts", "features", made), "down_proj": ("experts", "units", "features")}
+        axes |= {f"{name}_bias": ("experts", made), "down_proj_bias": ("experts", "features")}
+    return {name: found for name, found in axes.items() if len(shapes.get(name, ())) == len(found)}

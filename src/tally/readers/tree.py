@@ -4,24 +4,31 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from tally.accounting.ledger import Entry, Ledger, Owner, State, bits
+from tally.accounting.ledger import Entry, Ledger, Owner, State, bits, learns
 from tally.formats.tensor import Contents, Tensor
 from tally.readers.blocks import recognise_block
 from tally.readers.branch import (
     Branch,
     arrange,
     holder_of_blocks,
+    home_of,
     is_number,
     mark_blocks,
     places_of,
     without_collections,
 )
-from tally.readers.graph import Given, as_layer, describe
+from tally.readers.graph import USED, Given, as_layer, describe
 from tally.readers.hints import hints_of
-from tally.readers.leaves import Group, Layer, is_buffer, is_whole_number, learns, plain, recognise
-
-_ASIDE = ("optimizer", "seed")
-"""Roles of arrays that belong to the training and to no layer."""
+from tally.readers.leaves import (
+    Group,
+    Layer,
+    holds_numbers,
+    is_buffer,
+    is_of_parametrisation,
+    is_whole_number,
+    plain,
+    recognise,
+)
 
 
 def account(contents: Contents, *, layout: str = "", name: str) -> Ledger:
@@ -51,7 +58,8 @@ class _Account:
     def __init__(self, contents: Contents, layout: str, name: str) -> None:
         self.contents, self.layout, self.name = contents, layout, name
         self.hints = hints_of(contents.metadata)
-        held = [tensor for tensor in contents.tensors if tensor.role not in _ASIDE]
+        self.aside = _aside(contents)
+        held = [tensor for tensor in contents.tensors if tensor.name not in self.aside]
         described = describe(contents, without_collections(places_of(held)))
         held = [tensor for tensor in held if tensor.name not in described.left_out]
         self.places = {
@@ -62,9 +70,9 @@ class _Account:
             self.root.at(parts).given = given
         arrays = set(self.places.values())
         for tensor in held:
-            *above, last = self.places[tensor.name]
+            above, last = home_of(self.places[tensor.name])
             if tensor.role == "fixed" and tuple(above) in arrays:  # `weight.absmax` belongs to `weight`
-                last = f"{above.pop()}.{last}"
+                above, last = above[:-1], f"{above[-1]}.{last}"
             self.root.at(above).arrays[last] = tensor
         mark_blocks(self.root)
         names = [tensor.name for tensor in held]
@@ -86,7 +94,7 @@ class _Account:
                 entries += self._entries(branch)
         entries += self._aside()
         return Ledger(
-            name=self.name,
+            name=owners[0].name,
             source=self.contents.format,
             owners=tuple(owners),
             entries=tuple(_tied(entries, self.contents.tensors, self._paths(entries))),
@@ -110,7 +118,11 @@ class _Account:
         return found
 
     def _leaf(self, branch: Branch) -> Layer | None:
-        arrays = {name: array for name, array in branch.arrays.items() if not is_buffer(name, array)}
+        arrays = {
+            name: array
+            for name, array in branch.arrays.items()
+            if not is_buffer(name, array) and not is_of_parametrisation(name)
+        }
         if not arrays:
             return None
         wide = any(len(array.shape) > 2 for array in arrays.values())
@@ -157,19 +169,22 @@ class _Account:
         layer, given = self.layers.get(branch.path), branch.given
         if branch is self.root:
             return self._model(given)
-        notes = tuple(dict.fromkeys(note for array in branch.arrays.values() for note in array.notes))
+        notes = tuple(dict.fromkeys(_notes(branch)))
         if layer is None:
             unknown = () if branch.children and not _has_weights(branch) else (_SHAPE_ONLY,)
             kind = "Block" if branch.children else "unknown"
             return Owner(path=branch.path, type=kind, builtin=False, notes=(*notes, *unknown))
-        bare = given is not None and not branch.arrays and not branch.children
+        bare = given is not None and not branch.children
+        bare = bare and all(array.role == "seed" for array in branch.arrays.values())
+        used = (USED.format(given.uses),) if given is not None and given.uses > 1 else ()
         return Owner(
             path=branch.path,
+            name=given.name if given is not None else "",
             type=layer.type,
             builtin=layer.known,
             status="no weights" if bare else "built",
             options=layer.options,
-            notes=(*notes, *layer.notes),
+            notes=(*notes, *layer.notes, *used),
             input_shapes=given.input_shapes if given is not None else (),
             output_shapes=given.output_shapes if given is not None else (),
             inputs=given.inputs if given is not None else (),
@@ -177,24 +192,26 @@ class _Account:
 
     def _model(self, given: Given | None) -> Owner:
         """The model itself: what the file says of it, or its configuration."""
-        said = given or Given(type=self.hints.kind, options=self.hints.sizes, known=False)
+        said = given if given is not None and given.type else None
+        said = said or Given(type=self.hints.kind, options=self.hints.sizes, known=False)
         return Owner(
             path="",
-            name=self.name,
+            name=said.name or self.name,
             type=said.type,
             builtin=said.known,
             options=said.options,
-            notes=self.contents.notes,
+            notes=(*self.contents.notes, *_of_no_numbers(self.root)),
             input_shapes=said.input_shapes,
             output_shapes=said.output_shapes,
         )
 
     def _entries(self, branch: Branch) -> Iterator[Entry]:
         layer = self.layers.get(branch.path)
-        for name, array in sorted(branch.arrays.items(), key=lambda item: _rank(item[0])):
+        for name, array in sorted(branch.arrays.items(), key=lambda item: _rank(plain(item[0]))):
             path = f"{branch.path}/{name}" if branch.path else name
             axes = array.axes or (layer.axes.get(plain(name), ()) if layer is not None else ())
-            entry = _entry(path, branch.path, name, array, axes, self._state(name, array, layer))
+            called = name.removeprefix("parametrizations/").replace("/", ".")
+            entry = _entry(path, branch.path, called, array, axes, self._state(name, array, layer))
             switch = self._switch(branch, name) if entry.state == "trainable" else None
             yield entry if switch is None else replace(entry, state="frozen", frozen_by=switch)
 
@@ -208,9 +225,11 @@ class _Account:
         return branch.path if branch.given is not None and name in branch.given.frozen else None
 
     def _state(self, name: str, array: Tensor, layer: Layer | None) -> State:
-        if array.role in ("fixed", "other"):
+        if array.role in ("fixed", "other") or not holds_numbers(array.dtype):
             return "fixed"
-        if array.role == "state":
+        if array.role in ("state", "seed"):
+            return array.role
+        if is_of_parametrisation(name) and name.endswith("/base"):  # the start that an orthogonal one keeps
             return "state"
         if layer is not None and plain(name) in layer.states:
             return layer.states[plain(name)]
@@ -224,7 +243,7 @@ class _Account:
     def _aside(self) -> Iterator[Entry]:
         """What an optimizer keeps, and the states of random generators: under the model itself."""
         taken = {"/".join(parts) for parts in self.places.values()}
-        aside = [tensor for tensor in self.contents.tensors if tensor.role in _ASIDE]
+        aside = [tensor for tensor in self.contents.tensors if tensor.name in self.aside]
         for tensor, parts in zip(aside, places_of(aside).values(), strict=True):
             path = "/".join(parts)
             while path in taken:
@@ -235,16 +254,41 @@ class _Account:
 
     def _paths(self, entries: list[Entry]) -> dict[str, str]:
         """The path of the entry of each array, by the name it has in the file."""
-        aside = [tensor.name for tensor in self.contents.tensors if tensor.role in _ASIDE]
+        aside = [tensor.name for tensor in self.contents.tensors if tensor.name in self.aside]
         paths = {name: "/".join(parts) for name, parts in self.places.items()}
         return paths | dict(
             zip(aside, (entry.path for entry in entries[len(entries) - len(aside) :]), strict=True)
         )
 
 
+def _aside(contents: Contents) -> set[str]:
+    """The names of what no layer has: an optimizer's arrays, and the states of generators that belong to the model."""
+    layers = {node.name for node in contents.nodes}
+    return {
+        tensor.name
+        for tensor in contents.tensors
+        if tensor.role == "optimizer"
+        or (tensor.role == "seed" and (not layers or tensor.name.rpartition("/")[0] not in layers))
+    }
+
+
 _DIGITS = 9
 """Of a place in a list; a number of more is none."""
 _SHAPE_ONLY = "Not recognised by its names and shapes: counted by its shapes alone."
+
+
+def _notes(branch: Branch) -> Iterator[str]:
+    """What is said of the arrays right there."""
+    for array in branch.arrays.values():
+        yield from array.notes
+    yield from _of_no_numbers(branch)
+
+
+def _of_no_numbers(branch: Branch) -> Iterator[str]:
+    """Say of arrays that hold texts or the like that they count as no parameters."""
+    for name, array in branch.arrays.items():
+        if not holds_numbers(array.dtype):
+            yield f"'{name}' holds no numbers but {array.dtype}, so it adds no parameters to the total."
 
 
 def _rank(name: str) -> int:
@@ -253,7 +297,7 @@ def _rank(name: str) -> int:
 
 
 _CUSTOM = (
-    "(in_proj_)?weight|q?weight|kernel|gamma|scale$|embedding",
+    "(in_proj_)?weight|q?weight|(depthwise_|pointwise_)?kernel|gamma|scale$|embedding",
     "recurrent",
     "(in_proj_)?bias|beta",
     ".*mean",

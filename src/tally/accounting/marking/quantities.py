@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from tally.accounting.dialect import dialect
 from tally.accounting.explain import Explanation, explain
 from tally.accounting.formula import Formula, closed_form, product_in_words, sum_of_parts, sum_of_products
 from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, Shape, State, bits
@@ -299,7 +300,7 @@ def _not_yet(known: Quantities, quantity: Quantity, waiting: Sequence[Owner], nu
         quantity=quantity,
         says="This can't be told yet",
         number=None,
-        reason=f"{who} {'is' if len(waiting) == 1 else 'are'} not built{least}",
+        reason=f"{who} {'is' if len(waiting) == 1 else 'are'} {dialect(known.ledger.source).waiting}{least}",
         expected=known.expected(quantity.path)
         if own and quantity.kind in ("parameters", "trainable")
         else "",
@@ -446,7 +447,9 @@ def _no_weight(known: Quantities, quantity: Quantity) -> Fact:
     owner, name = known.owner(quantity.path), quantity.name
     if owner.status == "unbuilt" and owner.option("use_bias", True):
         says = f"{it(known, quantity.path, own=True)} {name} can't be told yet"
-        return Fact(quantity=quantity, says=says, number=None, reason="it is not built")
+        return Fact(
+            quantity=quantity, says=says, number=None, reason=f"it is {dialect(known.ledger.source).waiting}"
+        )
     switched = owner.option("use_bias") is False and name == "bias"
     return Fact(
         quantity=quantity,
