@@ -1,6 +1,7 @@
 """The command `tally diff`."""
 
 import argparse
+from pathlib import Path
 
 from tally.accounting.ledger import Ledger
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
@@ -27,7 +28,10 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    before, after = load(options.before), load(options.after)
+    before, after = (
+        load(one, account=options.no_values or _is_account(other))
+        for one, other in ((options.before, options.after), (options.after, options.before))
+    )
     if isinstance(before, Ledger) and isinstance(after, Ledger):
         from tally.accounting.diff import diff  # without waiting for JAX
 
@@ -43,3 +47,8 @@ def _run(options: argparse.Namespace) -> int:
 
         write(draw(difference), options.format)
     return HOLDS if difference.is_empty else DOES_NOT_HOLD
+
+
+def _is_account(target: str) -> bool:
+    """Whether a target is a file that is never made a model, so that there are no values to compare with."""
+    return Path(target).exists() and not target.endswith((".keras", ".py"))

@@ -1,10 +1,10 @@
 """The command `tally plan`."""
 
 import argparse
-from collections.abc import Iterator
 
+from tally.accounting.budget import read_number
 from tally.accounting.ledger import Ledger
-from tally.accounting.plan import Plan, plan_ledger
+from tally.accounting.plan import Plan, plan_ledger, slots_of
 from tally.cli.codes import DOES_NOT_HOLD, HOLDS
 from tally.cli.target import FORMS, load
 from tally.core.errors import ArgumentError
@@ -30,7 +30,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizer", metavar="NAME", help="such as adamw (default: the compiled one, or adam)"
     )
-    parser.add_argument("--memory", metavar="SIZE", help="such as 16GB: the largest batch that fits it")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="such as 16GB: whether it fits, and the largest batch"
+    )
     parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the one at hand")
     parser.add_argument(
         "--compare", action="store_true", help="compile and run a step, too, and show how far the plan is off"
@@ -42,7 +44,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     thing = load(options.target)
     if isinstance(thing, Ledger) and not any(map(vars(options).get, _ENGINE)):
-        return _print(_plan_account(thing, options.batch_size, not options.prediction), options.json)
+        return _print(_plan_account(thing, options), options.json)
     from tally.models.verbs.plan import plan
 
     found = plan(
@@ -61,31 +63,31 @@ def _run(options: argparse.Namespace) -> int:
     return DOES_NOT_HOLD if found.fits is False else HOLDS
 
 
-_ENGINE = ("policy", "optimizer", "memory", "device", "compare")
+_ENGINE = ("policy", "optimizer", "device", "compare")
 """What only the engine can answer; without them an account is planned without waiting for JAX."""
 
 
-def _plan_account(ledger: Ledger, batch_size: int, training: bool) -> Plan:
+def _plan_account(ledger: Ledger, options: argparse.Namespace) -> Plan:
     """Plan from an account, training with Adam as `tally.plan` does unless another optimizer is asked for."""
-    if batch_size < 1:
-        raise ArgumentError(f"A batch can't have {batch_size} examples.", do="give a whole number from 1 up")
-    slots = [*_adam(ledger)] if training else []
+    if options.batch_size < 1:
+        raise ArgumentError(
+            f"A batch can't have {options.batch_size} examples.", do="give a whole number from 1 up"
+        )
+    try:
+        memory = None if options.memory is None else read_number(options.memory, "bytes")
+    except ValueError as error:
+        raise ArgumentError(
+            f"--memory can't be read: {error}", do="give bytes, or a size such as 16GB"
+        ) from None
+    training = not options.prediction
     return plan_ledger(
         ledger,
-        batch_size=batch_size,
-        training=training and bool(slots),
-        slots=slots,
-        optimizer="Adam" if slots else None,
+        batch_size=options.batch_size,
+        training=training,
+        slots=slots_of(ledger, 2) if training else [],
+        optimizer="Adam" if training else None,
+        memory=memory,
     )
-
-
-def _adam(ledger: Ledger) -> Iterator[tuple[int, str]]:
-    """What Adam remembers: its step and its rate, and two averages for each weight."""
-    trained = [entry for entry in ledger.counted if entry.state == "trainable" and entry.shared_with is None]
-    if trained:
-        yield from ((1, "int32"), (1, "float32"))
-    for entry in trained:
-        yield from ((entry.size, entry.dtype), (entry.size, entry.dtype))
 
 
 def _print(found: Plan, as_json: bool) -> int:
@@ -96,4 +98,4 @@ def _print(found: Plan, as_json: bool) -> int:
         from tally.report.terminal import write
 
         write(draw(found))
-    return HOLDS
+    return DOES_NOT_HOLD if found.fits is False else HOLDS

@@ -12,7 +12,7 @@ from typing import Any
 
 from tally.accounting.ledger import Ledger
 from tally.core.errors import ArgumentError, nearest
-from tally.readers import UnreadableError, is_live_model, is_model_file, read_object
+from tally.readers import UnreadableError, is_live_model, is_model_file, is_there, read_object
 from tally.readers import read as read_account
 
 FORMS = "a file or folder that holds a model, a ledger as .json, module:name, or script.py:name"
@@ -51,11 +51,11 @@ def _is_file(target: str) -> bool:
     path = Path(target)
     if path.is_dir():  # a package, unless it holds the weights of a model
         return is_model_file(path) or not (path / "__init__.py").is_file()
-    return target.endswith((".keras", ".json")) or (path.is_file() and not target.endswith(".py"))
+    return target.endswith((".keras", ".json")) or (is_there(path) and not target.endswith(".py"))
 
 
 def _load_file(target: str, account: bool) -> Any:
-    if Path(target).exists() and (account or not target.endswith(".keras")):
+    if is_there(target) and (account or not target.endswith(".keras")):
         return read_account(target)  # without waiting for JAX
     from tally.models.verbs.subject import opened
 

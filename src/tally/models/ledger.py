@@ -15,16 +15,11 @@ from tally.core.registry import snake_case
 from tally.core.stacks import piece_at
 from tally.core.symbol import KerasTensor, Operation, leaves
 from tally.core.variable import Variable
+from tally.formats.keras_layers import OPTIONS
 from tally.layers.repeat import Repeat
 from tally.models.constants import array_named, constants_of, constants_of_op
 from tally.models.model import Model
 from tally.tracing.untracked import find_untracked
-
-_WORDS = """units filters kernel_size pool_size strides padding dilation_rate output_padding data_format groups
-depth_multiplier use_bias activation size cropping axis rate input_dim output_dim num_heads key_dim value_dim function
-target_shape n"""
-_OPTIONS = tuple(_WORDS.split())
-"""What enters a formula, in the order a reader meets it; read from the attributes, where it is settled."""
 
 
 def account(layer: Any) -> Ledger:
@@ -354,22 +349,22 @@ def _shapes(shapes: Any) -> tuple[Shape, ...]:
 
 
 def _options(layer: Layer) -> Iterator[tuple[str, Any]]:
-    """A layer's options as plain data: the known ones, then the sizes a user's own layer was made with."""
+    """A layer's options as plain data: the known ones, settled in its attributes, then sizes of a user's own layer."""
     own = [
         name
         for name in layer._arguments
-        if name not in _OPTIONS and name not in ("name", "dtype", "trainable")
+        if name not in OPTIONS and name not in ("name", "dtype", "trainable")
     ]
-    for name in (*_OPTIONS, *own):
+    for name in (*OPTIONS, *own):
         value = (
-            getattr(layer, name, layer._arguments.get(name)) if name in _OPTIONS else layer._arguments[name]
+            getattr(layer, name, layer._arguments.get(name)) if name in OPTIONS else layer._arguments[name]
         )
         plain = _plain(value)
-        if plain is not None and (name in _OPTIONS or not isinstance(plain, str)):
+        if plain is not None and (name in OPTIONS or not isinstance(plain, str)):
             yield name, plain
     if not _is_builtin(layer):  # sizes that it works out for itself
         for name, value in layer._attributes().items():
-            if type(value) is int and not name.startswith("_") and name not in (*_OPTIONS, *own):
+            if type(value) is int and not name.startswith("_") and name not in (*OPTIONS, *own):
                 yield name, value
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Ledger
 from tally.accounting.words import listed
 from tally.report.costs import activation_bytes, work_of
@@ -63,7 +64,7 @@ def only_home(line: Line) -> str | None:
     return next(iter(found)) if alone else None
 
 
-def _remark(line: Line, _: Source) -> str:
+def _remark(line: Line, source: Source) -> str:
     """Say what a number doesn't: why it is zero, whether it counts here, or what else there is."""
     if home := only_home(line):
         return f", counted at {home}"
@@ -76,7 +77,7 @@ def _remark(line: Line, _: Source) -> str:
             f"{line.times:,} × {count(inside)} inside" if line.times > 1 else f"{count(inside)} inside"
         )
     if owner.status == "unbuilt" and not line.opened:
-        said.append("unbuilt")
+        said.append(dialect(source.ledger.source).mark)
     if amount.untracked:
         said.append(f"{amount.untracked:,} untracked")
     sign = "+ " if amount.params else ""

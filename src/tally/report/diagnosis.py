@@ -3,6 +3,7 @@
 from itertools import groupby
 
 from tally.accounting.diagnose import Diagnosis, counted
+from tally.accounting.dialect import dialect
 from tally.accounting.finding import Finding
 from tally.report.document import Column, Document, Note, Part, Row, Table, Text, Title
 
@@ -28,8 +29,7 @@ def draw(diagnosis: Diagnosis, *, notes: bool = True, width: int | None = None) 
     if diagnosis.holds and diagnosis.followed:
         parts.append(Text("Every weight is tracked, reached and trained as the code says."))
     if not diagnosis.followed:
-        text = "No call could be followed, so only what is stored was looked at."
-        parts.append(Note(f"{text} Give the model an Input, or call it on data."))
+        parts.append(Note(dialect(diagnosis.source).unfollowed))
     return Document(tuple(parts), width)
 
 

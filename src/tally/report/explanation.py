@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tally.accounting.dialect import dialect
 from tally.accounting.explain import Explanation, OwnerExplanation
 from tally.accounting.formula import Formula as ClosedForm
 from tally.accounting.words import listed, plural
@@ -34,7 +35,7 @@ def draw(explanation: Explanation, *, width: int | None = None, fold: bool = Tru
         return Document(tuple(_of_one(explanation, fold)), width)
     parts: list[Part] = [Title(f'Parameters of "{explanation.name}"')]
     owners = [owner for owner in explanation.owners if owner.path or _speaks(owner)] or explanation.owners
-    parts.extend(_sections(owners, explanation.name, fold))
+    parts.extend(_sections(explanation, owners, fold))
     if len(owners) == 1:
         return Document(tuple(parts), width)
     least = "at least " if any(map(_unbuilt, owners)) else ""
@@ -47,20 +48,20 @@ def draw(explanation: Explanation, *, width: int | None = None, fold: bool = Tru
 def _of_one(explanation: Explanation, fold: bool) -> Iterator[Part]:
     """One layer and those inside it; no sum stands below, because the layer's own formula is that."""
     yield Title(f'Parameters of "{explanation.layer}" in "{explanation.name}"')
-    yield from _sections(explanation.owners, explanation.name, fold)
+    yield from _sections(explanation, explanation.owners, fold)
 
 
-def _sections(owners: Sequence[OwnerExplanation], model: str, fold: bool) -> Iterator[Part]:
+def _sections(explanation: Explanation, owners: Sequence[OwnerExplanation], fold: bool) -> Iterator[Part]:
     known = {owner.path for owner in owners} if fold else set[str]()
     folded = {owner.path for owner in owners if owner.like in known}
     repeats: dict[str, list[str]] = {}
     for owner in owners:
         if owner.path in folded and not any(above in folded for above in _above(owner.path)):
             repeats.setdefault(owner.like or "", []).append(owner.path)
-    said = _Said()
+    said = _Said(dialect(explanation.source).waiting)
     for owner in owners:
         if owner.path not in folded:
-            yield from _section(owner, model, repeats.get(owner.path, []), said)
+            yield from _section(owner, explanation.name, repeats.get(owner.path, []), said)
 
 
 def _above(path: str) -> Iterator[str]:
@@ -71,8 +72,9 @@ def _above(path: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Said:
-    """What stands in the document already, so that it isn't said again."""
+    """What stands in the document already, so that it isn't said again; and what a layer without weights yet is."""
 
+    waiting: str
     output: str = ""
     unbuilt: str = ""
 
@@ -93,7 +95,7 @@ def _section(owner: OwnerExplanation, model: str, repeats: Sequence[str], said: 
     label = f"{owner.path or owner.name or model} ({owner.type})"
     if repeats:
         label += f", and {len(repeats):,} more like it"
-    parts: list[Part] = [Title(label, 2, _amount(owner, 1 + len(repeats)))]
+    parts: list[Part] = [Title(label, 2, _amount(owner, 1 + len(repeats), said))]
     if owner.formula is not None:
         parts.append(_formula(owner.formula))
     if owner.expected is not None:
@@ -109,9 +111,9 @@ def _section(owner: OwnerExplanation, model: str, repeats: Sequence[str], said: 
     return parts
 
 
-def _amount(owner: OwnerExplanation, times: int) -> str:
+def _amount(owner: OwnerExplanation, times: int, said: _Said) -> str:
     if owner.expected is not None or (_unbuilt(owner) and not owner.count):
-        return "not built"
+        return said.waiting
     several = f"{times:,} × " if times > 1 and owner.count else ""
     return several + plural(owner.count, "parameter")
 
@@ -130,7 +132,7 @@ def _words(owner: OwnerExplanation, said: _Said) -> Iterator[Part]:
     yield from (Text(f"{text}.") for text in inputs)
     for remark in owner.remarks:
         if remark.kind == "unbuilt" and remark.text == said.unbuilt:
-            yield Note("Not built either.", "warning")
+            yield Note(f"{said.waiting[0].upper()}{said.waiting[1:]} either.", "warning")
         elif remark.kind in _WARNINGS:
             yield Note(remark.text, "warning")
         elif remark.kind not in _SHAPES:

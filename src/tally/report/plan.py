@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from tally.accounting.plan import RESERVE, Compiled, LayerPlan, Memory, Plan
+from tally.accounting.words import plural
 from tally.report.document import Column, Document, Note, Part, Row, Table, Text, Title
 from tally.report.figures import count, memory
 
@@ -23,6 +24,8 @@ def draw(plan: Plan, *, width: int | None = None) -> Document:
         *_memory(plan),
         *_work(plan),
         *_heaviest(plan),
+        *_optimizers(plan),
+        *_cache(plan),
         *_batch(plan),
         *_compared(plan),
         *(Note(note) for note in plan.notes),
@@ -33,10 +36,11 @@ def draw(plan: Plan, *, width: int | None = None) -> Document:
 def _setting(plan: Plan) -> str:
     what = f"training with {plan.optimizer_name}" if plan.training else "prediction"
     examples = "1 example" if plan.batch_size == 1 else f"{count(plan.batch_size)} examples"
+    types = "types as stored" if plan.policy == "as stored" else f"policy {plan.policy}"
     where = "" if plan.device == "any" else f", on a {plan.device.upper()}"
     ran = plan.compiled is not None and plan.compiled.measured is not None
     return (
-        f"{count(plan.count)} parameters; {what}, batches of {examples}, policy {plan.policy}{where}."
+        f"{count(plan.count)} parameters; {what}, batches of {examples}, {types}{where}."
         f"{'' if ran else ' Nothing was allocated.'}"
     )
 
@@ -72,13 +76,17 @@ def _memory_rows(plan: Plan, ways: list[tuple[str, Memory]]) -> Iterator[Row]:
             f"optimizer ({plan.optimizer_name})",
             *(memory(plan.optimizer) if one else "" for one in trains),
         )
-    yield ("activations", *(_least(plan) + memory(way.activations) for _, way in ways))
+    yield ("activations", *(_activations(plan, way) for _, way in ways))
     if plan.batch is not None:
         yield ("the batch", *(memory(plan.batch) for _ in ways))
 
 
 def _peaks(plan: Plan, ways: list[tuple[str, Memory]]) -> Row:
     return ("at the peak", *(_least(plan) + memory(way.peak) for _, way in ways))
+
+
+def _activations(plan: Plan, way: Memory) -> str:
+    return "not told" if way.activations is None else _least(plan) + memory(way.activations)
 
 
 def _least(plan: Plan) -> str:
@@ -88,10 +96,12 @@ def _least(plan: Plan) -> str:
 def _parts_of(plan: Plan, title: str, way: Memory) -> int:
     """The sum of the rows of one column."""
     trained = plan.gradients + plan.optimizer if title != "prediction" else 0
-    return plan.parameters + trained + way.activations + (plan.batch or 0)
+    return plan.parameters + trained + (way.activations or 0) + (plan.batch or 0)
 
 
 def _work(plan: Plan) -> Iterator[Part]:
+    if plan.multiply_adds is None and plan.activations is None:
+        return  # a note says why
     yield Title("Work", 2)
     columns = (Column(), Column(align="right", gap=3), Column(gap=2, wraps=True))
     yield Table(columns=columns, rows=tuple(_work_rows(plan)), ruled=False)
@@ -181,26 +191,78 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
+def _optimizers(plan: Plan) -> Iterator[Part]:
+    """What training takes with each of several optimizers, activations apart."""
+    if not plan.optimizers:
+        return
+    yield Title("With other optimizers", 2, "without activations")
+    columns = (Column(), Column(title="remembered", align="right"), Column(title="training", align="right"))
+    whole = plan.parameters + plan.gradients
+    rows = tuple((name, memory(kept), memory(whole + kept)) for name, kept in plan.optimizers)
+    yield Table(columns=columns, rows=rows)
+
+
+def _cache(plan: Plan) -> Iterator[Part]:
+    """What a decoder keeps of the tokens before."""
+    cache = plan.cache
+    if cache is None:
+        return
+    same = cache.key_size == cache.value_size
+    sizes = (
+        f"2 × {count(cache.key_size)}" if same else f"({count(cache.key_size)} + {count(cache.value_size)})"
+    )
+    yield Title("Keys and values of the tokens before", 2, f"{memory(cache.per_token)} a token")
+    yield Text(
+        f"{plural(cache.layers, 'layer')} × {plural(cache.heads, 'key head')} × {sizes} numbers in {cache.dtype} = "
+        f"{count(cache.per_token)} bytes for each token of each sequence, where none is forgotten."
+    )
+    if cache.context is not None:
+        whole = cache.per_token * cache.context
+        yield Text(
+            f"At {count(cache.context)} tokens, the most the model reads, a sequence takes {memory(whole)}, and a "
+            f"batch of {count(plan.batch_size)} takes {memory(whole * plan.batch_size)}, beside what is planned above."
+        )
+
+
 def _batch(plan: Plan) -> Iterator[Part]:
-    if plan.memory is None or plan.largest_batch is None:
+    if plan.memory is None:
         return
     yield Title(f"What fits {count(plan.memory)} bytes ({memory(plan.memory)})", 2)
+    if plan.largest_batch is None:
+        yield from _known(plan)
+        return
     kept = f"with {RESERVE:.0%} left free for the runtime and for gaps"
     if plan.fixed is not None and plan.per_example is not None:
-        yield Text(
-            f"Whatever the batch, {memory(plan.fixed)}; each example adds {memory(plan.per_example)}, found from two "
-            "sizes of batch."
-        )
+        each = _least(plan) + memory(plan.per_example)
+        found = ", found from two sizes of batch" if plan.followed else ""
+        yield Text(f"Whatever the batch, {memory(plan.fixed)}; each example adds {each}{found}.")
+    most = "" if plan.followed else "at most "
     if not plan.largest_batch:
         yield Note(f"Not even a batch of 1 fits, {kept}.", "error")
     elif plan.fits:
-        yield Text(f"The largest batch that fits has {count(plan.largest_batch)} examples, {kept}.")
+        yield Text(f"The largest batch that fits has {most}{count(plan.largest_batch)} examples, {kept}.")
     else:
         yield Note(
-            f"A batch of {count(plan.batch_size)} doesn't fit; the largest that does has {count(plan.largest_batch)} "
-            f"examples, {kept}.",
+            f"A batch of {count(plan.batch_size)} doesn't fit; the largest that does has {most}"
+            f"{count(plan.largest_batch)} examples, {kept}.",
             "error",
         )
+
+
+def _known(plan: Plan) -> Iterator[Part]:
+    """Whether what is known of each way to run it fits, and by how much."""
+    ways = (("Training", plan.step), ("Prediction", plan.prediction))
+    for title, way in ways:
+        spare = plan.spare(way) if way is not None else None
+        if way is None or spare is None:
+            continue
+        takes = f"takes {_least(plan)}{memory(way.peak)}, and {RESERVE:.0%} of the memory is left free"
+        if spare >= 0:
+            yield Text(
+                f"{title} fits as far as it is known: it {takes}; that leaves {memory(spare)} for activations."
+            )
+        else:
+            yield Note(f"{title} doesn't fit: it {takes}; that is {memory(-spare)} too much.", "error")
 
 
 def _compared(plan: Plan) -> Iterator[Part]:

@@ -104,13 +104,17 @@ def grow(ledger: Ledger, *, with_model: bool = False) -> tuple[Node, ...]:
     """
     forms: dict[tuple[object, ...], int] = {}
     nodes = tuple(_node(ledger, owner, "", forms) for owner in ledger.children(""))
-    own = tuple(entry for entry in ledger.owned_by("") if entry.state != "optimizer")
+    own = tuple(entry for entry in ledger.owned_by("") if entry.state not in _NO_ROW)
     for owner in ledger.owners:
         if owner.path == "" and (own or with_model or not nodes):
             amount = amount_of(owner, own)
             name = owner.name or ledger.name
             return (Node(owner=owner, place=name, own=amount, whole=amount, form=-1), *nodes)
     return nodes
+
+
+_NO_ROW = ("optimizer", "seed", "fixed")
+"""States of what adds to no row, and makes none of its own."""
 
 
 def _node(ledger: Ledger, owner: Owner, above: str, forms: dict[tuple[object, ...], int]) -> Node:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -190,7 +190,8 @@ def tabulate(
             trainable frozen state macs activations inputs origin`; None chooses them by what there is to say.
             Multiply-adds (`macs`) are for one example and without biases; activations are the bytes of a layer's
             outputs for one example.
-        depth: How deep the layers inside layers are listed: 0 shows the outermost, 1 what is inside them, too.
+        depth: How deep the layers inside layers are listed: 0 shows the outermost, 1 what is inside them, too. Unless
+            given, 0, and of a file as many as one holder is all that has parameters.
         fold: Whether alike neighbours become one row: True folds single layers, pairs, and a few layers in a row that
             come again, too; False folds nothing.
         expand_nested: Whether to list the layers inside layers, however deep.
@@ -212,32 +213,43 @@ def tabulate(
     names = asked or chosen(ledger, nodes, show_trainable=show_trainable)
     if fold or (fold is None and layer_range is None):
         nodes = folded(nodes, everything=bool(fold))
-    levels = _EVERYTHING if expand_nested else depth or 0
+    levels = _EVERYTHING if expand_nested else _wrappings(ledger, nodes) if depth is None else depth
     lines = tuple(flatten(nodes, levels))
     shown = lines if layer_range is None else _between(lines, layer_range)
     source = Source(ledger=ledger, activation_dtype=activation_dtype)
-    ends = _ends(positions, names, line_length)
-    rows = _cells(shown, names, source)
-    table = _fitted(Table(columns=_columns(names, asked is None, ends), rows=rows))
-    parts: list[Part] = [
-        Title(f'{"Layer" if ledger.source.endswith("layer") else "Model"}: "{ledger.name}"'),
-        table,
-        _totals(ledger, names),
-        *_notes(ledger, names, source),
-    ]
-    if len(shown) < len(lines):
-        parts.append(
-            Note(f"{len(shown):,} of {plural(len(lines), 'row')} listed; the totals are the whole model's.")
-        )
+    columns_set = _columns(names, asked is None, _ends(positions, names, line_length))
+    table = _fitted(Table(columns=columns_set, rows=_cells(shown, names, source)))
     return Summary(
         ledger=ledger,
         nodes=nodes,
         lines=shown,
         columns=names,
-        document=Document(tuple(parts), line_length),
+        document=Document(tuple(_parts(table, names, source, len(shown), len(lines))), line_length),
         source=source,
         depth=levels,
     )
+
+
+def _wrappings(ledger: Ledger, nodes: Sequence[Node]) -> int:
+    """How many levels of a file are only one holder around all the rest: one row of them would tell nothing."""
+    levels = 0
+    while not ledger.source.endswith(("model", "layer")):
+        bearing = [node for node in nodes if node.whole.params]
+        if len(bearing) != 1 or bearing[0].times > 1 or not bearing[0].inside:
+            break
+        nodes, levels = bearing[0].inside, levels + 1
+    return levels
+
+
+def _parts(table: Table, names: Sequence[str], source: Source, shown: int, whole: int) -> Iterator[Part]:
+    """The parts of the document: what it is about, the table, the totals, and what to know of them."""
+    ledger = source.ledger
+    yield Title(f'{"Layer" if ledger.source.endswith("layer") else "Model"}: "{ledger.name}"')
+    yield table
+    yield _totals(ledger, names)
+    yield from _notes(ledger, names, source)
+    if shown < whole:
+        yield Note(f"{shown:,} of {plural(whole, 'row')} listed; the totals are the whole model's.")
 
 
 def _between(lines: Sequence[Line], layer_range: Sequence[str]) -> tuple[Line, ...]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from tally.accounting.ledger import Entry, Ledger, Owner
+from tally.accounting.dialect import dialect
+from tally.accounting.ledger import Entry, Ledger, Owner, learns
 from tally.accounting.reasons import untracked
 from tally.accounting.words import listed, plural
 from tally.report.document import Column, Note, Row, Table
@@ -27,19 +28,14 @@ def totals(ledger: Ledger) -> Table:
         _figure(
             "Total params:",
             counted,
-            f"; {plural(unbuilt, 'layer')} not built" if unbuilt else "",
+            f"; {plural(unbuilt, 'layer')} {dialect(ledger.source).waiting}" if unbuilt else "",
             "at least " if unbuilt else "",
         ),
         _figure("Trainable params:", _in_state(ledger, "trainable")),
         _figure("Non-trainable params:", (*frozen, *state)),
     ]
     if frozen:
-        switches = [
-            repr(path) if path else "the model"
-            for path in dict.fromkeys(e.frozen_by for e in frozen)
-            if path is not None
-        ]
-        rows.append(_figure("frozen:", frozen, f" by {listed(switches, 3)}" if switches else ""))
+        rows.append(_figure("frozen:", frozen, _why_frozen(frozen)))
     if state:
         rows.append(_figure("state:", state, " never trained by gradients"))
     if seeds := _in_state(ledger, "seed"):
@@ -48,6 +44,18 @@ def totals(ledger: Ledger) -> Table:
     if len(ledger.bytes_by_dtype) > 1:
         rows += _by_dtype(counted)
     return Table(columns=_COLUMNS, rows=tuple(rows), ruled=False)
+
+
+def _why_frozen(frozen: Sequence[Entry]) -> str:
+    """Name what was switched off, or the types that no gradient changes where that is all there is."""
+    if not any(learns(entry.dtype) for entry in frozen):
+        return f" stored as {listed(list(dict.fromkeys(entry.dtype for entry in frozen)), 3)}"
+    switches = [
+        repr(path) if path else "the model"
+        for path in dict.fromkeys(entry.frozen_by for entry in frozen)
+        if path is not None
+    ]
+    return f" by {listed(switches, 3)}" if switches else ""
 
 
 def _figure(label: str, entries: Sequence[Entry], remark: str = "", before: str = "") -> Row:
@@ -90,11 +98,14 @@ def _in_state(ledger: Ledger, *states: str) -> tuple[Entry, ...]:
 
 def notes(ledger: Ledger) -> Iterator[Note]:
     """Say what makes a number other than it looks."""
+    words = dialect(ledger.source)
+    if words.note:
+        yield Note(words.note.format(source=ledger.source))
     if unbuilt := [owner.path or owner.name or ledger.name for owner in waiting(ledger)]:
         verb = "is" if len(unbuilt) == 1 else "are"
         yield Note(
-            f"{listed(unbuilt)} {verb} not built: weights take their shapes from an input, and there was "
-            "none yet. Call the model on data, or give it an Input or a shape to build for.",
+            f"{listed(unbuilt)} {verb} {words.waiting}: weights take their shapes from an input, and there was "
+            f"none yet. {words.feed[0].upper()}{words.feed[1:]}.",
             "warning",
         )
     for owner in ledger.owners:
@@ -103,8 +114,19 @@ def notes(ledger: Ledger) -> Iterator[Note]:
     for line, switches in _frozen_lines(ledger).items():
         who = listed([repr(path) if path else "the model" for path in switches], 3)
         yield Note(f"{who[0].upper()}{who[1:]} {'was' if len(switches) == 1 else 'were'} frozen at {line}.")
+    if unsaid := _frozen_somewhere(ledger):
+        who = listed([repr(path) if path else "the model" for path in unsaid], 3)
+        yield Note(f"On which line {who} {'was' if len(unsaid) == 1 else 'were'} frozen is not recorded.")
     for text, owners in _untracked(ledger).items():
         yield Note(f"{listed(owners, 3)}: {text}", "warning")
+
+
+def _frozen_somewhere(ledger: Ledger) -> list[str]:
+    """What was switched off where no line is known: Keras keeps none, and neither does a file."""
+    if not ledger.source.startswith("Keras"):
+        return []
+    found = (e.frozen_by for e in ledger.entries if e.frozen_by is not None and e.frozen_at is None)
+    return list(dict.fromkeys(found))
 
 
 def _untracked(ledger: Ledger) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from tally.core.layer import Layer
 from tally.models.ledger import survey
 from tally.models.verbs.show import show
 from tally.models.verbs.subject import opened
+from tally.readers import is_live_model
 from tally.tracing.diagnose import CHEAP, THOROUGH, Search, search
 from tally.tracing.study import Study
 
@@ -49,7 +50,7 @@ def diagnose(
 
 def find(subject: Any, x: Any = None, y: Any = None, searches: tuple[Search, ...] = THOROUGH) -> Diagnosis:
     """Look for mistakes without printing anything; see `diagnose`."""
-    if callable(subject) and not isinstance(subject, Layer):
+    if callable(subject) and not isinstance(subject, Layer) and not is_live_model(subject):
         try:
             subject = subject()
         except TallyError as error:
@@ -61,7 +62,7 @@ def find(subject: Any, x: Any = None, y: Any = None, searches: tuple[Search, ...
     found = opened(subject)
     if isinstance(found, Ledger):
         findings = arranged(findings_of_ledger(found), found)
-        return Diagnosis(name=found.name, findings=findings, followed=False)
+        return Diagnosis(name=found.name, findings=findings, followed=False, source=found.source)
     inputs = _inputs(x)
     if inputs is not None and not all(layer.built for layer in found._flatten_layers()):
         found.compute_output_spec(*_symbols(inputs))  # as `fit` would

@@ -75,8 +75,16 @@ def plan(
     _check(batch_size, policy, device, compare)
     asked = _Asked(batch_size, training, policy, optimizer, device or jax.default_backend())
     thing = opened(subject)
+    wanted = None if memory is None else _room(memory)
+    if isinstance(thing, Ledger) and compare:
+        raise ArgumentError(
+            f"There is nothing to compile: of '{thing.name}' an account is all that is known.",
+            do="leave compare out, or give the model itself",
+        )
     found = (
-        _of_ledger(thing, asked) if isinstance(thing, Ledger) else _of_layer(thing, asked, memory, compare)
+        _of_ledger(thing, asked, wanted)
+        if isinstance(thing, Ledger)
+        else _of_layer(thing, asked, wanted, compare)
     )
     show(draw(found), print_fn)
     return found
@@ -109,7 +117,16 @@ def _check(batch_size: Any, policy: str | None, device: str | None, compare: boo
         )
 
 
-def _of_ledger(ledger: Ledger, asked: _Asked) -> Plan:
+def _room(memory: int | str) -> int:
+    try:
+        return read_number(memory, "bytes")
+    except ValueError as error:
+        raise ArgumentError(
+            f"memory can't be read: {error}", do='give bytes, or a text such as "16GB"'
+        ) from None
+
+
+def _of_ledger(ledger: Ledger, asked: _Asked, memory: int | None) -> Plan:
     """A plan without a model to follow; the optimizer itself says what it remembers for weights of those shapes."""
     weights = [
         Variable(np.zeros, entry.shape, entry.dtype, name=entry.name)
@@ -125,19 +142,20 @@ def _of_ledger(ledger: Ledger, asked: _Asked) -> Plan:
     return plan_ledger(
         ledger,
         batch_size=asked.batch_size,
-        training=asked.training and bool(weights),
+        training=asked.training,
         policy=asked.policy,
         slots=slots,
         optimizer=name,
+        memory=memory,
     )
 
 
-def _of_layer(root: Layer, asked: _Asked, memory: Any, compare: bool) -> Plan:
+def _of_layer(root: Layer, asked: _Asked, memory: int | None, compare: bool) -> Plan:
     ledger = survey(root).ledger
     with under_policy(root, asked.policy):
         figures = _Figures(root, asked, asked.batch_size)
         if figures.predicted is None:
-            return _of_ledger(ledger, asked)
+            return _of_ledger(ledger, asked, memory)
         found = _plan(figures, with_costs(root, ledger))
         if memory is not None:
             found = replace(found, **_fitting(found, root, asked, memory))
@@ -325,14 +343,8 @@ def _notes(figures: _Figures) -> Iterator[str]:
         yield "A loop counts as often as it runs; XLA's own analysis counts what is in it once."
 
 
-def _fitting(found: Plan, root: Layer, asked: _Asked, memory: Any) -> dict[str, int | None]:
+def _fitting(found: Plan, root: Layer, asked: _Asked, wanted: int) -> dict[str, int | None]:
     """Find the largest batch that fits: by the line through two sizes, then checked by following that size."""
-    try:
-        wanted = read_number(memory, "bytes")
-    except ValueError as error:
-        raise ArgumentError(
-            f"memory can't be read: {error}", do='give bytes, or a text such as "16GB"'
-        ) from None
     room = int(wanted * (1 - RESERVE))
     if found.batch_size != asked.batch_size:
         return {"memory": wanted, "largest_batch": found.batch_size if (found.peak or 0) <= room else 0}

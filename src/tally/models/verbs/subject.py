@@ -10,7 +10,7 @@ from tally.core.errors import ArgumentError, TallyError
 from tally.core.layer import Layer
 from tally.formats.errors import BadFileError
 from tally.models.ledger import account
-from tally.readers import UnreadableError, read, read_object
+from tally.readers import UnreadableError, is_there, read, read_object
 
 
 def opened(subject: Any) -> Any:
@@ -42,7 +42,7 @@ def ledger_of(subject: Any) -> Ledger:
 
 
 def _read(path: Path) -> Any:
-    if not path.exists():
+    if not is_there(path):
         raise ArgumentError(f"There is no file at {path}.", do="check the path, seen from this folder")
     if path.suffix == ".keras" and path.is_file():
         return _load(path)
