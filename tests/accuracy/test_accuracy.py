@@ -7,8 +7,8 @@ from .score import examine
 
 
 def row(name: str, case: Case):
-    """A case; the many that only repeat the contract's rows for each layer wait for the slow run."""
-    marks = [pytest.mark.slow] if name.startswith(("layers/", "applications/")) else []
+    """A case; the correct models, which are many and large, wait for the slow run."""
+    marks = [pytest.mark.slow] if case.kind == "correct" else []
     return pytest.param(case, id=name, marks=marks)
 
 
