@@ -16,13 +16,13 @@ from typing import Any
 from benchmarks import machine, report
 from benchmarks.sections import SECTIONS, Section
 
-PATIENCE = 240
+PATIENCE = 120
 """Seconds that the race may spend on taking disturbed turns again."""
 RACE = Section(
     name="race",
     title="",
     sentence="",
-    full=("--patience", str(PATIENCE)),
+    full=("--rounds", "5", "--patience", str(PATIENCE)),
     quick=(
         *("mnist", "cifar", "tiny", "--rounds", "3", "--mode", "train"),
         *("--only", "tally", "jax", "keras-jax", "keras-tensorflow", "torch"),
