@@ -40,6 +40,8 @@ LIMIT = 8 << 30
 """Bytes of memory that a contestant may take."""
 PATIENCE = 120
 """Seconds of the processor after which a contestant is stopped; by the clock, five times as many."""
+LONG = 20
+"""Seconds of the processor above which once is enough."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +76,12 @@ def race(model: str, contestants: Sequence[str], rounds: int) -> list[dict[str, 
     Args:
         model: Name of the model.
         contestants: Names of the contestants.
-        rounds: How often each is measured, in turns; one that fails is not tried again.
+        rounds: How often each is measured, in turns; one that fails or takes long is not tried again.
     """
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, made in runs.items():
-            if not made or made[-1]["failed"] is None:
+            if not made or (made[-1]["failed"] is None and made[-1]["total_s"] < LONG):
                 made.append(_measure(name, model))
     records = [_best(name, model, made) for name, made in runs.items()]
     counts = [record["parameters"] for record in records if record["failed"] is None]
