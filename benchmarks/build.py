@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -113,7 +114,7 @@ def _measure(name: str, model: str) -> dict[str, Any]:
         return _failure(f"not done in {PATIENCE} s of the processor")
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
-        said = done.stderr.strip().splitlines()
+        said = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return _failure(said[-1][:200] if said else f"ended with {done.returncode}")
     return json.loads(lines[-1])
 
