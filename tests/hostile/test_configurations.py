@@ -187,7 +187,13 @@ def test_a_python_file_in_an_archive_is_passed_over(scene: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:9/m.keras", "https://x/m.keras", "gs://b/m", "hf://org/m", "file://localhost/etc/passwd"],
+    [
+        "http://127.0.0.1:9/m.keras",
+        "https://x/m.keras",
+        "gs://b/m",
+        "hf://org/m",
+        "file://localhost/etc/passwd",
+    ],
 )
 def test_an_address_is_not_fetched(scene: Path, address: str) -> None:
     model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(3)])
