@@ -289,7 +289,7 @@ def _record(
         "foreign": _rounded(course.foreign),
         "resting": _rounded(course.resting),
         "losses": _rounded(course.losses),
-        "first": _rounded([facts[first]])[0],
+        "first_cpu": _rounded([facts[first]])[0],
         "imported": _rounded([facts["imported"]])[0],
         "peak": facts["peak"],
     }

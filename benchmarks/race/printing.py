@@ -27,7 +27,7 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(
             f"{record['contestant']:<18}{1e3 * wall.median / steps:>9.3f}{1e3 * wall.least / steps:>9.3f}"
             f"{1e3 * cpu.median / steps:>9.3f}{ratio.median:>12.2f}{f'{ratio.low:.2f}-{ratio.high:.2f}':>14}"
-            f"{work.median:>11.2f}{spread(record['faults']).median / steps:>8.0f}{record['first']:>13.2f}"
+            f"{work.median:>11.2f}{spread(record['faults']).median / steps:>8.0f}{record['first_cpu']:>13.2f}"
             f"{record['peak'] / 1e6:>9.0f}{spread(record['foreign']).median:>9.0%}{loss}"
         )
     lines += [

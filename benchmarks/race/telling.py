@@ -196,7 +196,7 @@ def _figures(record: Record, base: Record | None) -> list[Any]:
     return [
         *(_title(record["contestant"]), 1e3 * wall.median / steps, 1e3 * wall.least / steps, ratio, between),
         *(1e3 * cpu.median / steps, work, int(spread(record["faults"]).median / steps)),
-        *(record["first"], int(record["peak"] / 1e6)),
+        *(record.get("first_cpu"), int(record["peak"] / 1e6)),
     ]
 
 
@@ -213,7 +213,7 @@ def _runs(records: Sequence[Record]) -> list[str]:
         "All use fp32, Adam with learning rate 1e-3 and ε 1e-7, and the threads their framework takes by itself. JAX,"
         " Flax, Equinox and PyTorch are handed slices of arrays in memory, which is less work than a data loader's;"
         " `fit` gets the whole arrays. `first` is the processor's time to build the model and to run the first step or"
-        " batch, compilation included, with empty caches and without the import.",
+        " batch, compilation included, with empty caches, without the import.",
     ]
 
 

@@ -31,7 +31,7 @@ def _record(
     return {
         **{"workload": workload, "mode": mode, "contestant": contestant, "batch": 128, "steps": 10},
         **{"wall": wall, "cpu": [2 * seconds for seconds in wall], "faults": [20] * len(wall)},
-        **{"foreign": [0.01, 0.02, 0.3], "resting": [0.0, 0.001, 0.5], "first": 1.25, "imported": 0.5},
+        **{"foreign": [0.01, 0.02, 0.3], "resting": [0.0, 0.001, 0.5], "first_cpu": 1.25, "imported": 0.5},
         **{"losses": [2.5, 1.25, 0.5, 0.25] if mode == "train" else [], "peak": 250_000_000},
     }
 

@@ -28,7 +28,7 @@ def test_a_race_gives_a_record_for_each_contestant_and_mode() -> None:
     for record in records:
         assert len(record["wall"]) == len(record["cpu"]) == len(record["faults"]) == 2
         assert record["peak"] > 0
-        assert record["first"] > 0
+        assert record["first_cpu"] > 0
     assert records[0]["losses"] == records[1]["losses"]
     assert len(records[0]["losses"]) == 3
     assert records[2]["losses"] == []
