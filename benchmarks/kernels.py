@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tally import layers
 from tally.core import process
 from tally.kernels.activation import rectify
 from tally.kernels.convolution import convolve, convolve_transposed
@@ -97,6 +98,28 @@ def _block(filters: int, shape: tuple[int, ...]) -> Case:
     return ours, plain, (shape, (3, 3, shape[-1], filters), (3, 3, filters, filters), (filters,))
 
 
+def _recurrent(units: int, shape: tuple[int, ...]) -> Case:
+    """A loop over steps: whether the product of all inputs is formed before it, as is usual, or a step's in each."""
+    layer = layers.LSTM(units)
+    layer.build(shape)
+    fixed = [variable.value for variable in layer.non_trainable_variables]
+
+    def ours(x: Any, *weights: Any) -> Any:
+        return layer.stateless_call(weights, fixed, x, training=True)[0]
+
+    def plain(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+        def step(state: Any, z: Any) -> Any:
+            h, carry = state
+            entering, kept, candidate, shown = jnp.split(z + h @ recurrent_kernel, 4, -1)
+            carry = jax.nn.sigmoid(kept) * carry + jax.nn.sigmoid(entering) * jnp.tanh(candidate)
+            return (jax.nn.sigmoid(shown) * jnp.tanh(carry), carry), None
+
+        zeros = jnp.zeros((len(x), units))
+        return lax.scan(step, (zeros, zeros), jnp.swapaxes(x @ kernel + bias, 0, 1))[0][0]
+
+    return ours, plain, (shape, *(variable.shape for variable in layer.trainable_variables))
+
+
 CASES: dict[str, Case] = {
     "convolution, BN, ReLU": _block(32, (64, 32, 32, 32)),
     "depthwise 3×3": _convolution(3, 1, 64, 64, (64, 32, 32, 64)),
@@ -108,6 +131,7 @@ CASES: dict[str, Case] = {
     "max-pooling 3×3, stride 2": _pooling(3, 2, "max", "same", (64, 32, 32, 64)),
     "average pooling 2×2": _pooling(2, 2, "sum", "valid", (128, 26, 26, 32)),
     "batch normalisation": _normalization((64, 32, 32, 64)),
+    "LSTM, 50 steps": _recurrent(64, (32, 50, 32)),
 }
 
 

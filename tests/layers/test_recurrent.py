@@ -12,6 +12,7 @@ import tally
 from layers.cases import assert_close
 from layers.peer import weights_of
 from tally.core.errors import ArgumentError, ShapeError
+from tally.layers import recurrent_cells
 
 X = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
 MASK = np.array([[True, True, False, True, True], [False, True, True, False, False], [True] * 5])
@@ -196,3 +197,29 @@ def test_a_stateful_layer_needs_a_known_batch() -> None:
 def test_something_without_a_state_is_no_cell() -> None:
     with pytest.raises(ArgumentError, match="has no state_size"):
         tally.layers.RNN(tally.layers.Dense(3))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.5, "seed": 1}, {"recurrent_dropout": 0.5, "seed": 1}])
+def test_products_for_all_steps_at_once_and_step_by_step_are_the_same(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for small in (0, recurrent_cells._SMALL):
+        monkeypatch.setattr(recurrent_cells, "_SMALL", small)
+        tally.utils.set_random_seed(7)
+        layer = getattr(tally.layers, name)(4, **options)
+        layer.build(X.shape)
+        values, rest = (
+            [variable.value for variable in some]
+            for some in (layer.trainable_variables, layer.non_trainable_variables)
+        )
+
+        def loss(values: Any, layer: Any = layer, rest: Any = rest) -> Any:
+            outputs, _ = layer.stateless_call(values, rest, X, training=True)
+            return (outputs**2).sum()
+
+        outside_the_loop = {equation.primitive.name for equation in jax.make_jaxpr(loss)(values).eqns}
+        assert ("dot_general" in outside_the_loop) == (small == 0)
+        found.append(jax.value_and_grad(loss)(values))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found)

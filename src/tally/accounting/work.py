@@ -110,7 +110,7 @@ def _once(ledger: Ledger, owner: Owner) -> Count:
         count = _FORMS[kind](owner, [entry for entry in matrices if "lora_" not in entry.name])
         return None if count is None else count + _adapting(matrices)
     if kind in _RECURRENT:
-        return _recurrent(ledger, owner, matrices)
+        return _recurrent(owner, matrices)
     if kind == "lambda" or (matrices and not _is_free(kind)):
         return None
     return _adapting(matrices)
@@ -188,22 +188,16 @@ def _transposed(owner: Owner, kernels: list[Entry]) -> Count:
     return before // read * kernels[0].size
 
 
-def _recurrent(ledger: Ledger, owner: Owner, matrices: list[Entry]) -> Count:
-    """The input's part, which a recurrent layer of this library multiplies for all steps at once."""
+def _step(owner: Owner, kernels: list[Entry]) -> Count:
+    """A cell's matrices for the inputs and for the state, once in a step."""
+    del owner
+    return sum(kernel.size for kernel in kernels)
+
+
+def _recurrent(owner: Owner, matrices: list[Entry]) -> Count:
+    """What a layer that is its own cell multiplies in every step; another's matrices are its cell's."""
     steps = _steps(owner)
-    if steps is None:
-        return None
-    read = sum(entry.size for entry in matrices)
-    for cell in ledger.children(owner.path):
-        if cell.builtin and _kind(cell) in _CELLS:
-            read += sum(entry.size for entry in ledger.owned_by(cell.path) if entry.name == "kernel")
-    return steps * read
-
-
-def _cell(owner: Owner, kernels: list[Entry]) -> Count:
-    """What is left for each step: the state's part, and the input's where no recurrent layer did it before."""
-    below_layer = owner.path.endswith("/cell") or owner.path == "cell"
-    return sum(kernel.size for kernel in kernels if not (below_layer and kernel.name == "kernel"))
+    return None if steps is None else steps * sum(entry.size for entry in matrices)
 
 
 def _heads(owner: Owner, kernels: list[Entry]) -> Count:
@@ -274,7 +268,7 @@ _FORMS: dict[str, Callable[[Owner, list[Entry]], Count]] = {
         ("conv", "convolution", "depthwiseconv", "separableconv", "separableconvolution", "quantconv"), _slid
     ),
     **dict.fromkeys(("convtranspose", "convolutiontranspose", "deconv"), _transposed),
-    **dict.fromkeys(("lstmcell", "grucell", "simplernncell", "rnncell"), _cell),
+    **dict.fromkeys(("lstmcell", "grucell", "simplernncell", "rnncell"), _step),
     **dict.fromkeys(
         ("multiheadattention", "groupedqueryattention", "groupqueryattention", "multiheadselfattention"),
         _heads,
@@ -284,7 +278,6 @@ _FORMS: dict[str, Callable[[Owner, list[Entry]], Count]] = {
     "dot": _dot,
 }
 
-_CELLS = ("lstmcell", "grucell", "simplernncell")
 _RECURRENT = ("rnn", "lstm", "gru", "simplernn")
 INTERPOLATING = ("Resizing", "UpSampling1D", "UpSampling2D", "UpSampling3D", "CenterCrop")
 """Layers whose products with fixed numbers are a way to write an interpolation, and no multiply-adds."""

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -44,6 +44,14 @@ def in_call(call: Call) -> Iterator[None]:
         yield
     finally:
         current_call.reset(token)
+
+
+@contextmanager
+def scope_of(layer: "Layer") -> Iterator[None]:
+    """Name what is computed while the block runs after a layer, where it is done outside the layer's own call."""
+    call = current_call.get()
+    with jax.named_scope(call.label(layer)) if call else nullcontext():
+        yield
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The cells of recurrent layers: what they compute in one time step."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from tally.core.calling import scope_of
 from tally.core.layer import Layer
 from tally.core.random import SeedGenerator
 from tally.core.variable import Variable
@@ -15,6 +17,8 @@ from tally.layers.options import plan_weight, read_count, refuse, refuse_shape, 
 from tally.layers.regularization import drop
 
 Shape = tuple[int | None, ...]
+_SMALL = 2**15
+"""Numbers in a cell's kernels up to which a step's own product is faster in training, too."""
 Noise = tuple[Any, Any]
 """What dropout multiplies inputs and states with: arrays (gates or 1, batch, features or units), or None."""
 
@@ -98,7 +102,10 @@ class StepCell(Layer):
         return draw(self.dropout, features), draw(self.recurrent_dropout, self.units)
 
     def begin(self, sequence: jax.Array, training: bool) -> tuple[jax.Array, dict[str, Any]]:
-        """Do for all time steps at once what doesn't need the state.
+        """Do for all time steps at once what doesn't need the state, where that is faster.
+
+        On a CPU it isn't: a step's own product runs in the cache and XLA compiles it into one piece with the gates
+        (`python -m benchmarks.kernels`). Only the gradient with respect to a large kernel is better had at once.
 
         Args:
             sequence: (time, batch, features)
@@ -109,7 +116,11 @@ class StepCell(Layer):
         """
         _, batch, features = sequence.shape
         noise = self.draw_noise(batch, features, sequence.dtype) if training else (None, None)
-        return self._project(sequence, noise[0]), {"noise": noise, "projected": True}
+        kernels = math.prod(self.kernel.shape) + math.prod(self.recurrent_kernel.shape)
+        if jax.default_backend() == "cpu" and (not training or kernels <= _SMALL):
+            return sequence, {"noise": noise}
+        with scope_of(self):  # the account puts the product down to the cell, wherever it is made
+            return self._project(sequence, noise[0]), {"noise": noise, "projected": True}
 
     def call(
         self,
