@@ -168,6 +168,7 @@ class RNN(Layer):
         """The loop: outputs (time, batch, ...) in the order they were computed, and the last states."""
         moving = _moving(self.cell)
         structure = jax.tree.structure(states)
+        only_last = self._shows_state_alone()
 
         def step(carry: Any, now: Any) -> Any:
             (old, values), (x, seen) = carry, now
@@ -180,7 +181,7 @@ class RNN(Layer):
                 last = old[-1][0] if isinstance(old[-1], list) else old[0]
                 hidden = jnp.zeros_like(output) if self.zero_output_for_mask else last
                 output = jnp.where(_widen(seen, output), output, hidden)
-            return (new, [held[variable] for variable in moving]), output
+            return (new, [held[variable] for variable in moving]), None if only_last else output
 
         start = (states, [variable.raw for variable in moving])
         (states, values), outputs = jax.lax.scan(
@@ -188,7 +189,14 @@ class RNN(Layer):
         )
         for variable, value in zip(moving, values, strict=True):
             variable.assign(value)
+        if only_last:
+            outputs = states[0][None]
         return jnp.flip(outputs, 0) if self.go_backwards else outputs, states
+
+    def _shows_state_alone(self) -> bool:
+        """Whether the output is the last state, so that the loop needs to keep no other and no gradient of them."""
+        is_state = type(self.cell) in (SimpleRNNCell, LSTMCell, GRUCell) and not self.zero_output_for_mask
+        return is_state and not self.return_sequences
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

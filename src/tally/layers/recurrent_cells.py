@@ -17,7 +17,7 @@ from tally.layers.options import plan_weight, read_count, refuse, refuse_shape, 
 from tally.layers.regularization import drop
 
 Shape = tuple[int | None, ...]
-_SMALL = 2**15
+_SMALL = 2**18
 """Numbers in a cell's kernels up to which a step's own product is faster in training, too."""
 Noise = tuple[Any, Any]
 """What dropout multiplies inputs and states with: arrays (gates or 1, batch, features or units), or None."""
