@@ -12,7 +12,7 @@ import tally
 from layers.cases import assert_close
 from layers.peer import weights_of
 from tally.core.errors import ArgumentError, ShapeError
-from tally.layers import recurrent_cells
+from tally.layers import recurrence, recurrent
 
 X = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
 MASK = np.array([[True, True, False, True, True], [False, True, True, False, False], [True] * 5])
@@ -199,27 +199,83 @@ def test_something_without_a_state_is_no_cell() -> None:
         tally.layers.RNN(tally.layers.Dense(3))
 
 
+RULES = [
+    {},
+    {"use_bias": False},
+    {"dropout": 0.5, "seed": 1},
+    {"recurrent_dropout": 0.5, "seed": 1},
+    {"return_sequences": True},
+    {"go_backwards": True, "return_sequences": True},
+    {"activation": "softmax"},
+]
+
+
+def _loss_of(name: str, options: dict[str, Any], mask: Any = None) -> tuple[Any, list[Any]]:
+    """A function of inputs and weights, and where it is looked at."""
+    tally.utils.set_random_seed(7)
+    layer = getattr(tally.layers, name)(4, **options)
+    layer.build(X.shape)
+    rest = [variable.value for variable in layer.non_trainable_variables]
+
+    def loss(x: Any, *values: Any) -> Any:
+        outputs, _ = layer.stateless_call(values, rest, x, mask=mask, training=True)
+        return (outputs**2).sum()
+
+    return loss, [jnp.asarray(X), *(variable.value + 0.1 for variable in layer.trainable_variables)]
+
+
+def _by_rule_and_by_jax(monkeypatch: pytest.MonkeyPatch, look: Any, *case: Any) -> None:
+    """What `look` finds of a loss is the same whether the loop has its rule or not."""
+    found = []
+    for known in (recurrence.is_known, lambda cell: False):
+        monkeypatch.setattr(recurrent, "is_known", known)
+        loss, at = _loss_of(*case)
+        found.append(jax.jit(lambda at, loss=loss: look(loss, at))(at))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *found)
+
+
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.5, "seed": 1}, {"recurrent_dropout": 0.5, "seed": 1}])
-def test_products_for_all_steps_at_once_and_step_by_step_are_the_same(
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_the_rule_for_gradients_gives_what_jax_gives(
     name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = []
-    for small in (0, recurrent_cells._SMALL):
-        monkeypatch.setattr(recurrent_cells, "_SMALL", small)
-        tally.utils.set_random_seed(7)
-        layer = getattr(tally.layers, name)(4, **options)
-        layer.build(X.shape)
-        values, rest = (
-            [variable.value for variable in some]
-            for some in (layer.trainable_variables, layer.non_trainable_variables)
-        )
+    def gradient(loss: Any, at: Any) -> Any:
+        return jax.value_and_grad(loss, tuple(range(len(at))))(*at)
 
-        def loss(values: Any, layer: Any = layer, rest: Any = rest) -> Any:
-            outputs, _ = layer.stateless_call(values, rest, X, training=True)
-            return (outputs**2).sum()
+    _by_rule_and_by_jax(monkeypatch, gradient, name, options, None if "dropout" in str(options) else MASK)
 
-        outside_the_loop = {equation.primitive.name for equation in jax.make_jaxpr(loss)(values).eqns}
-        assert ("dot_general" in outside_the_loop) == (small == 0)
-        found.append(jax.value_and_grad(loss)(values))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found)
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_gives_it_where_the_inputs_are_multiplied_before_the_loop(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradient(loss: Any, at: Any) -> Any:
+        return jax.value_and_grad(loss, tuple(range(len(at))))(*at)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    _by_rule_and_by_jax(monkeypatch, gradient, name, {})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_gives_tangents_and_second_derivatives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def derivatives(loss: Any, at: Any) -> Any:
+        gradient = jax.grad(loss, tuple(range(len(at))))
+
+        def squared(*arrays: Any) -> Any:
+            return sum((one**2).sum() for one in gradient(*arrays))
+
+        forward_over_reverse = jax.jvp(gradient, at, at)
+        reverse_over_reverse = jax.grad(squared, (0, 1, 2))(*at)
+        return jax.jvp(loss, at, at), forward_over_reverse, reverse_over_reverse
+
+    _by_rule_and_by_jax(monkeypatch, derivatives, name, {})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_loop_adds_up_a_gradient_of_the_size_of_a_kernel(name: str) -> None:
+    loss, at = _loss_of(name, {})
+    equations = jax.make_jaxpr(jax.grad(loss, (1, 2, 3)))(*at).jaxpr.eqns
+    loops = [equation for equation in equations if equation.primitive.name == "scan"]
+    carried = {variable.aval.shape for loop in loops for variable in loop.outvars[: loop.params["num_carry"]]}
+    assert len(loops) >= 2
+    assert carried == {(3, 4)}

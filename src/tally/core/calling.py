@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -46,12 +46,10 @@ def in_call(call: Call) -> Iterator[None]:
         current_call.reset(token)
 
 
-@contextmanager
-def scope_of(layer: "Layer") -> Iterator[None]:
-    """Name what is computed while the block runs after a layer, where it is done outside the layer's own call."""
-    call = current_call.get()
-    with jax.named_scope(call.label(layer)) if call else nullcontext():
-        yield
+def label_of(layer: "Layer") -> str:
+    """What to name equations after that are a layer's and are computed outside its own call."""
+    call = current_call.get() or Call(None)
+    return call.label(layer)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +16,7 @@ from tally.core.symbol import leaves, map_tree
 from tally.core.variable import Values, Variable, _substituted, as_array, substitute
 from tally.layers.arguments import own, read_arguments
 from tally.layers.options import refuse_shape
+from tally.layers.recurrence import is_known, with_late_gradients
 from tally.layers.recurrent_cells import (
     GRUCell,
     LSTMCell,
@@ -39,13 +41,13 @@ def _moving(cell: Any) -> list[Variable]:
 
 
 @contextmanager
-def _standing_for(variables: Sequence[Variable], values: Sequence[Any]) -> Iterator[Values]:
+def _standing_for(variables: Sequence[Variable | None], values: Sequence[Any]) -> Iterator[Values]:
     """Let variables stand for these values, and all others for what they stand for already."""
     outer = _substituted.get()
     inner = Values((outer or {}).items(), abstract=outer is not None and outer.abstract)
     if outer is not None:
         inner.read = outer.read
-    inner.update(zip(variables, values, strict=True))
+    inner.update((variable, x) for variable, x in zip(variables, values, strict=True) if variable is not None)
     with substitute(inner):
         yield inner
 
@@ -166,13 +168,51 @@ class RNN(Layer):
         self, steps: Any, states: list[Any], mask: Any, training: bool, extra: dict[str, Any]
     ) -> tuple[Any, Any]:
         """The loop: outputs (time, batch, ...) in the order they were computed, and the last states."""
+        run, weights = (
+            partial(self._loop, training=training, extra=extra),
+            self._weights_to_differentiate(extra),
+        )
+        if weights:
+            run = with_late_gradients(
+                run,
+                self.cell,
+                projected="projected" in extra,
+                reverse=self.go_backwards,
+                keeps_outputs=self.return_sequences,
+            )
+        values = [variable if variable is None else variable.value for variable in weights]
+        outputs, states = run(values, steps, states, mask)
+        if outputs is None:
+            outputs = states[0][None]
+        return jnp.flip(outputs, 0) if self.go_backwards else outputs, states
+
+    def _weights_to_differentiate(self, extra: dict[str, Any]) -> tuple[Variable | None, ...]:
+        """The cell's weights where the loop's gradients follow a rule of their own; none where JAX finds them."""
+        cell = self.cell
+        if not is_known(cell) or self.zero_output_for_mask or cell.compute_dtype != self.compute_dtype:
+            return ()
+        drops = any(noise is not None for noise in extra["noise"])
+        return () if drops else (cell.kernel, cell.recurrent_kernel, cell.bias)
+
+    def _loop(
+        self,
+        weights: Sequence[Any],
+        steps: Any,
+        states: Any,
+        mask: Any,
+        *,
+        training: bool,
+        extra: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        """Outputs and last states; no outputs where the last state is all that is asked for and shown."""
         moving = _moving(self.cell)
+        given = self._weights_to_differentiate(extra) if weights else ()
         structure = jax.tree.structure(states)
-        only_last = self._shows_state_alone()
+        only_last = is_known(self.cell) and not self.zero_output_for_mask and not self.return_sequences
 
         def step(carry: Any, now: Any) -> Any:
             (old, values), (x, seen) = carry, now
-            with _standing_for(moving, values) as held:
+            with _standing_for((*given, *moving), (*weights, *values)) as held:
                 output, new = call_cell(self.cell, x, old, training, extra)
             new = jax.tree.unflatten(structure, leaves(new))
             new = jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), old, new)
@@ -189,14 +229,7 @@ class RNN(Layer):
         )
         for variable, value in zip(moving, values, strict=True):
             variable.assign(value)
-        if only_last:
-            outputs = states[0][None]
-        return jnp.flip(outputs, 0) if self.go_backwards else outputs, states
-
-    def _shows_state_alone(self) -> bool:
-        """Whether the output is the last state, so that the loop needs to keep no other and no gradient of them."""
-        is_state = type(self.cell) in (SimpleRNNCell, LSTMCell, GRUCell) and not self.zero_output_for_mask
-        return is_state and not self.return_sequences
+        return outputs, states
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

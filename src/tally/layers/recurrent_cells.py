@@ -1,13 +1,12 @@
 """The cells of recurrent layers: what they compute in one time step."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from tally.core.calling import scope_of
+from tally.core.calling import label_of
 from tally.core.layer import Layer
 from tally.core.random import SeedGenerator
 from tally.core.variable import Variable
@@ -17,8 +16,6 @@ from tally.layers.options import plan_weight, read_count, refuse, refuse_shape, 
 from tally.layers.regularization import drop
 
 Shape = tuple[int | None, ...]
-_SMALL = 2**18
-"""Numbers in a cell's kernels up to which a step's own product is faster in training, too."""
 Noise = tuple[Any, Any]
 """What dropout multiplies inputs and states with: arrays (gates or 1, batch, features or units), or None."""
 
@@ -105,7 +102,7 @@ class StepCell(Layer):
         """Do for all time steps at once what doesn't need the state, where that is faster.
 
         On a CPU it isn't: a step's own product runs in the cache and XLA compiles it into one piece with the gates
-        (`python -m benchmarks.kernels`). Only the gradient with respect to a large kernel is better had at once.
+        (`python -m benchmarks.kernels`).
 
         Args:
             sequence: (time, batch, features)
@@ -116,10 +113,13 @@ class StepCell(Layer):
         """
         _, batch, features = sequence.shape
         noise = self.draw_noise(batch, features, sequence.dtype) if training else (None, None)
-        kernels = math.prod(self.kernel.shape) + math.prod(self.recurrent_kernel.shape)
-        if jax.default_backend() == "cpu" and (not training or kernels <= _SMALL):
+        if noise[0] is not None and len(noise[0]) == 1:
+            sequence, noise = sequence * noise[0], (None, noise[1])
+        if jax.default_backend() == "cpu":
             return sequence, {"noise": noise}
-        with scope_of(self):  # the account puts the product down to the cell, wherever it is made
+        with jax.named_scope(
+            label_of(self)
+        ):  # the account puts the product down to the cell, wherever it is made
             return self._project(sequence, noise[0]), {"noise": noise, "projected": True}
 
     def call(
@@ -147,13 +147,13 @@ class StepCell(Layer):
         return self._step(z, states if isinstance(states, (list, tuple)) else [states], noise[1])
 
     def _project(self, x: jax.Array, noise: Any) -> jax.Array:
-        bias = self._input_bias
         product = self._multiply(x, self.kernel.value, noise, self.gates)
+        bias = self.split_bias(None if self.bias is None else self.bias.value)[0]
         return product if bias is None else product + bias
 
-    @property
-    def _input_bias(self) -> Any:
-        return None if self.bias is None else self.bias.value
+    def split_bias(self, bias: Any) -> tuple[Any, Any]:
+        """The parts of the bias that are added to the inputs' product and to the state's; None is no bias."""
+        return bias, None
 
     def _multiply(self, x: jax.Array, kernel: jax.Array, noise: Any, gates: int) -> jax.Array:
         """`x @ kernel`, with the noise of each gate, or of all, on `x`."""
@@ -166,6 +166,17 @@ class StepCell(Layer):
         return each.reshape(*each.shape[:-2], -1)
 
     def _step(self, z: jax.Array, states: Any, noise: Any) -> tuple[jax.Array, list[jax.Array]]:
+        product = self._multiply(states[0], self.recurrent_kernel.value, noise, self.gates)
+        bias = self.split_bias(None if self.bias is None else self.bias.value)[1]
+        new = self.advance(self.join(z, product if bias is None else product + bias), states)
+        return new[0], new
+
+    def join(self, z: jax.Array, product: jax.Array) -> Any:
+        """What the gates see, from the inputs' part and the state's; linear in both."""
+        return z + product
+
+    def advance(self, joined: Any, states: Sequence[jax.Array]) -> list[jax.Array]:
+        """The new states, from what the gates see and the old states; no weight has a part in it."""
         raise NotImplementedError
 
 
@@ -208,9 +219,10 @@ class SimpleRNNCell(StepCell):
     ) -> None:
         super().__init__(own(locals()))
 
-    def _step(self, z: jax.Array, states: Any, noise: Any) -> tuple[jax.Array, list[jax.Array]]:
-        h = self.activation(z + self._multiply(states[0], self.recurrent_kernel.value, noise, 1))
-        return h, [h]
+    def advance(self, joined: Any, states: Sequence[jax.Array]) -> list[jax.Array]:
+        """The new state."""
+        del states
+        return [self.activation(joined)]
 
 
 class LSTMCell(StepCell):
@@ -266,14 +278,12 @@ class LSTMCell(StepCell):
             bias.initializer = _ForgetBias(bias.initializer, self.units)
         return bias
 
-    def _step(self, z: jax.Array, states: Any, noise: Any) -> tuple[jax.Array, list[jax.Array]]:
-        h, carry = states
-        z = z + self._multiply(h, self.recurrent_kernel.value, noise, 4)
-        entering, kept, candidate, shown = jnp.split(z, 4, axis=-1)
+    def advance(self, joined: Any, states: Sequence[jax.Array]) -> list[jax.Array]:
+        """The new state and the new carry."""
+        entering, kept, candidate, shown = jnp.split(joined, 4, axis=-1)
         gate = self.recurrent_activation
-        carry = gate(kept) * carry + gate(entering) * self.activation(candidate)
-        h = gate(shown) * self.activation(carry)
-        return h, [h, carry]
+        carry = gate(kept) * states[1] + gate(entering) * self.activation(candidate)
+        return [gate(shown) * self.activation(carry), carry]
 
 
 class GRUCell(StepCell):
@@ -328,30 +338,32 @@ class GRUCell(StepCell):
             return super()._plan_bias(size, wide)
         return plan_weight(self, "bias", (2, size), ("biases", wide))
 
-    @property
-    def _input_bias(self) -> Any:
-        bias = super()._input_bias
-        return bias[0] if bias is not None and self.reset_after else bias
+    def split_bias(self, bias: Any) -> tuple[Any, Any]:
+        """One for the inputs and one for the state, where the reset gate acts on the state's product."""
+        return (bias, None) if bias is None or not self.reset_after else (bias[0], bias[1])
+
+    def join(self, z: jax.Array, product: jax.Array) -> Any:
+        """What the gates see, and the candidate's two parts, of which the reset gate weighs the second."""
+        gates = 2 * self.units
+        return z[..., :gates] + product[..., :gates], z[..., gates:], product[..., gates:]
+
+    def advance(self, joined: Any, states: Sequence[jax.Array]) -> list[jax.Array]:
+        """The new state."""
+        gates, candidate, seen = joined
+        update, reset = map(self.recurrent_activation, jnp.split(gates, 2, axis=-1))
+        return [self._mix(update, candidate + reset * seen, states[0])]
+
+    def _mix(self, update: jax.Array, candidate: jax.Array, h: jax.Array) -> jax.Array:
+        return update * h + (1 - update) * self.activation(candidate)
 
     def _step(self, z: jax.Array, states: Any, noise: Any) -> tuple[jax.Array, list[jax.Array]]:
-        h, kernel = states[0], self.recurrent_kernel.value
-        update, reset, candidate = jnp.split(z, 3, axis=-1)
         if self.reset_after:
-            product = self._multiply(h, kernel, noise, 3)
-            product = product if self.bias is None else product + self.bias.value[1]
-            for_update, for_reset, for_candidate = jnp.split(product, 3, axis=-1)
-        else:
-            first = self._multiply(h, kernel[:, : 2 * self.units], noise if noise is None else noise[:2], 2)
-            for_update, for_reset = jnp.split(first, 2, axis=-1)
-        update = self.recurrent_activation(update + for_update)
-        reset = self.recurrent_activation(reset + for_reset)
-        if self.reset_after:
-            seen = reset * for_candidate
-        else:
-            seen = self._multiply(
-                reset * h, kernel[:, 2 * self.units :], noise if noise is None else noise[2:], 1
-            )
-        h = update * h + (1 - update) * self.activation(candidate + seen)
+            return super()._step(z, states, noise)
+        h, kernel, gates = states[0], self.recurrent_kernel.value, 2 * self.units
+        product = self._multiply(h, kernel[:, :gates], noise if noise is None else noise[:2], 2)
+        update, reset = map(self.recurrent_activation, jnp.split(z[..., :gates] + product, 2, axis=-1))
+        seen = self._multiply(reset * h, kernel[:, gates:], noise if noise is None else noise[2:], 1)
+        h = self._mix(update, z[..., gates:] + seen, h)
         return h, [h]
 
 
