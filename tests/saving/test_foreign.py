@@ -395,8 +395,8 @@ def test_layers_that_could_be_exchanged_are_not_guessed(tmp_path: Path) -> None:
         "         right/kernel (4, 4): 2 would fit, and names don't tell which: decoder, encoder\n"
         "         decoder.weight (4, 4): fits left, right; names don't tell which\n"
         "         encoder.weight (4, 4): fits left, right; names don't tell which\n"
-        "  do: pass name_map={'decoder': 'left', ...} to say what belongs where; or skip_mismatch=True to load what "
-        "fits; nothing was changed"
+        "  do: pass name_map={'decoder': 'left', ...} to say what belongs where; or pass skip_mismatch=True to "
+        "load what fits; nothing was changed"
     )
     report = model.load_weights(tmp_path / "m.safetensors", name_map={"decoder": "right", "encoder": "left"})
     assert [(match.path, match.sources, match.by) for match in report.matched] == [

@@ -198,14 +198,16 @@ def test_weights_that_do_not_fit_change_nothing_and_say_why(tmp_path: Path) -> N
     model = tally.Sequential([tally.Input((4,)), tally.layers.Dense(3), tally.layers.Dense(2, name="wide")])
     before = model.get_weights()
     with pytest.raises(
-        SavingError, match=r"wide \('out' in the file\): 'kernel' has shape \(3, 2\), .* \(3, 1\)"
+        SavingError, match=r"wide/kernel is \(3, 2\), the file has \(3, 1\)\n +wide/bias is \(2,\)"
     ):
         model.load_weights(tmp_path / "old.h5")
     assert_same(model.get_weights(), before)
-    with pytest.warns(UserWarning, match="Left as they were: wide"):
+    with pytest.warns(UserWarning, match="Left as they were or not used: wide"):
         model.load_weights(tmp_path / "old.h5", skip_mismatch=True)
     model.add(tally.layers.Dense(1))
-    with pytest.raises(SavingError, match="it has 3 layers with weights, the file 2"):
+    with pytest.raises(
+        SavingError, match=r"of its 6 weights 4 are missing|dense_1/kernel \(2, 1\) is missing"
+    ):
         model.load_weights(tmp_path / "old.h5")
 
 

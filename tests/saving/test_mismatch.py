@@ -80,7 +80,7 @@ def test_what_fits_can_be_loaded_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     stored, model = row("a", "b"), row("a", "c", seed=1)
     stored.save_weights(path)
-    with pytest.warns(UserWarning, match=r"Left as they were: c/kernel \(3, 3\) is missing"):
+    with pytest.warns(UserWarning, match=r"Left as they were or not used: c/kernel \(3, 3\): the file"):
         report = model.load_weights(path, skip_mismatch=True)
     np.testing.assert_array_equal(stored.get_weights()[0], model.get_weights()[0])
     assert [match.path for match in report.matched] == ["a/kernel", "a/bias"]
@@ -107,10 +107,12 @@ def test_hdf5_names_all_that_does_not_fit_and_a_layer_of_the_same_shapes(tmp_pat
     graph("stem", "classifier").save_weights(path)
     text = refused(graph("stem", "classify"), path)
     assert text == (
-        "The weights in m.weights.h5 don't fit 'net': the file has nothing at 'classify' for classify. Did you mean "
-        "'classifier'?\n"
-        "  where: classifier (4, 4), (4,) is only in the file\n"
-        "  do: build the model the file was made from, or pass skip_mismatch=True; nothing was changed"
+        "The weights in m.weights.h5 don't fit 'net': of its 4 weights 2 are missing in the file, and the file has 2 "
+        "that the model hasn't.\n"
+        "  where: classify/kernel (4, 4) is missing at classify/vars/0; the file has classifier/vars/0\n"
+        "         classify/bias (4,) is missing at classify/vars/1; the file has classifier/vars/1\n"
+        "  do: pass name_map={'classifier': 'classify'} if they are the same; or build the model the file was made "
+        "from; or pass skip_mismatch=True to load what fits; nothing was changed"
     )
 
 
@@ -119,11 +121,20 @@ def test_the_most_alike_of_equal_shapes_is_suggested() -> None:
         {"enc/kernel": (2, 2), "dec/kernel": (2, 2), "enc/bias": (2,)},
         {"decoder/kernel": (2, 2), "encoder/kernel": (2, 2), "encoder/bias": (3,)},
     )
-    assert found.renames == (("encoder/kernel", "enc/kernel"), ("decoder/kernel", "dec/kernel"))
+    assert found.likely == {"enc/kernel": "encoder/kernel", "dec/kernel": "decoder/kernel"}
+    assert found.renames == {"encoder": "enc", "decoder": "dec"}
+
+
+def test_a_name_that_another_weight_keeps_is_not_suggested() -> None:
+    assert compare({"a/w": (2,), "b/w": (3,)}, {"a/w": (3,), "b/w": (2,)}).renames == {"a": "b", "b": "a"}
+    assert compare({"a/w": (2,), "b/w": (3,)}, {"a/w": (3,), "b/w": (3,)}).renames == {}
+    assert compare({"a/w": (2,), "b/w": (3,)}, {"a/w": (4,), "c/w": (2,)}).renames == {}
+    moved = compare({"a/w": (2,), "b/w": (3,), "c/w": (4,)}, {"a/w": (4,), "b/w": (2,), "d/w": (3,)})
+    assert moved.renames == {"b": "a", "d": "b", "a": "c"}
 
 
 def test_names_that_are_not_alike_are_not_suggested() -> None:
-    assert compare({"stem/kernel": (2, 2)}, {"q.zz": (2, 2)}).renames == ()
+    assert compare({"stem/kernel": (2, 2)}, {"q.zz": (2, 2)}).renames == {}
 
 
 def test_two_renames_of_one_part_are_told_apart() -> None:

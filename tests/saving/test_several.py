@@ -278,10 +278,10 @@ def test_weights_that_do_not_fit_are_named_and_nothing_changes(tmp_path: Path) -
     save(make(), tmp_path / KERAS)
     other = tally.Sequential([tally.Input((4,)), L.Dense(6), L.Dense(2)])
     before = other.get_weights()
-    with pytest.raises(SavingError, match=r"has shape \(6, 2\), the file has \(6, 3\)"):
+    with pytest.raises(SavingError, match=r"is \(6, 2\), the file has \(6, 3\)"):
         other.load_weights(tmp_path / KERAS)
     assert_same(other.get_weights(), before)
-    with pytest.warns(UserWarning, match="Left as they were: dense"):
+    with pytest.warns(UserWarning, match="Left as they were or not used: dense"):
         other.load_weights(tmp_path / KERAS, skip_mismatch=True)
     assert float(other.get_weights()[0].max()) == 1.0
     with pytest.raises(SavingError, match="by_name=True says nothing"):

@@ -15,7 +15,11 @@ _BY = {
     "name": "the name",
     "shape": "the shape, which nothing else has",
     "order": "the order",
+    "place": "the place",
 }
+
+_SAID = ("name", "place")
+"""Ways that leave no doubt."""
 
 
 def draw(report: "Report", *, width: int | None = None) -> Document:
@@ -44,7 +48,7 @@ def _matched(matched: "Sequence[Match]") -> Table:
         (one.path, shape(one.shape), " + ".join(one.sources), ", ".join(one.done), _BY.get(one.by, one.by))
         for one in matched
     ]
-    is_changed, is_guessed = any(row[3] for row in rows), any(one.by != "name" for one in matched)
+    is_changed, is_guessed = any(row[3] for row in rows), any(one.by not in _SAID for one in matched)
     columns = (
         Column(title="Set", flexible=True),
         Column(title="Shape"),

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,16 +161,24 @@ def load_model(
 
 
 def _read_into(
-    model: Any, weights: Any, path: Path, *, skip_mismatch: bool = False, by_name: bool = False
-) -> list[str]:
+    model: Any,
+    weights: Any,
+    path: Path,
+    *,
+    skip_mismatch: bool = False,
+    by_name: bool = False,
+    name_map: "Renaming" = None,
+) -> "Report":
     from tally.saving.legacy import is_legacy, read_legacy
     from tally.saving.opening import opened_hdf5
 
     with _unharmed(path), opened_hdf5(weights, path) as (file, tree):
         if is_legacy(tree):
-            return read_legacy(file, tree, model, path, by_name=by_name, skip_mismatch=skip_mismatch)
+            return read_legacy(
+                *(file, tree, model, path), by_name=by_name, skip_mismatch=skip_mismatch, name_map=name_map
+            )
         _refuse_names(path, by_name)
-        return read_weights(file, model, source=path, skip_mismatch=skip_mismatch)
+        return read_weights(file, model, source=path, skip_mismatch=skip_mismatch, name_map=name_map)
 
 
 def _refuse_names(path: Path, by_name: bool) -> None:
@@ -264,7 +273,7 @@ def load_weights(
     *,
     by_name: bool = False,
     name_map: "Renaming" = None,
-) -> "Report | None":
+) -> "Report":
     """Read weights from a file, or from a model made elsewhere, into a model.
 
     Args:
@@ -273,11 +282,10 @@ def load_weights(
             Hub, a PyTorch file; or a PyTorch module, a state dict, a Keras model.
         skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
         by_name: For an older `.h5` file: find layers by their names and leave out those that only one side has.
-        name_map: Names in the source -> paths in the model, for weights whose names don't tell where they belong; not
-            for `.weights.h5` and `.keras`.
+        name_map: Names in the source -> paths in the model, for weights whose names don't tell where they belong.
 
     Returns:
-        For what is not in Keras's own form, what went where, and what was done to it.
+        What went where, what was done to it, and what was left out; it prints as tables.
 
     Raises:
         SavingError: They don't fit the model; then nothing is changed.
@@ -289,16 +297,14 @@ def load_weights(
 
     if is_foreign(filepath):
         with telling_damage():
-            return load_foreign(model, filepath, skip_mismatch=skip_mismatch, name_map=name_map)
+            return _told(load_foreign(model, filepath, skip_mismatch=skip_mismatch, name_map=name_map))
     path = _existing(filepath)
     if path.name.endswith("weights.json"):
         from tally.saving.keras_shards import load_sharded
 
         _refuse_names(path, by_name)
         with _unharmed(path):
-            skipped = load_sharded(model, path, skip_mismatch=skip_mismatch)
-        _warn_of(skipped)
-        return None
+            return _told(load_sharded(model, path, skip_mismatch=skip_mismatch, name_map=name_map))
     if zipfile.is_zipfile(path):
         check_archive(path)
         with _unharmed(path), zipfile.ZipFile(path) as archive:
@@ -307,10 +313,17 @@ def load_weights(
         source = path
     else:
         raise SavingError(f"{path} is neither an HDF5 file nor a .keras archive.")
-    _warn_of(_read_into(model, source, path, skip_mismatch=skip_mismatch, by_name=by_name))
-    return None
+    options = {"skip_mismatch": skip_mismatch, "by_name": by_name, "name_map": name_map}
+    return _told(_read_into(model, source, path, **options))
 
 
-def _warn_of(skipped: list[str]) -> None:
-    if skipped:
-        warnings.warn("Left as they were: " + "; ".join(skipped), stacklevel=4)
+def _told(report: "Report") -> "Report":
+    """The report in the form that prints as tables, after a warning of what was left out."""
+    from tally.saving.matching import cut
+
+    left = [one for one in (*report.missing, *report.left) if not one.harmless]
+    if left:
+        lines = cut((f"{one.name} {one.shape}: {one.why}" for one in left), "such")
+        warnings.warn("Left as they were or not used: " + "; ".join(lines), stacklevel=4)
+    # Named, not imported: how a person sees it is the concern of the models, which are built on this.
+    return import_module("tally.models.verbs.loading").LoadingReport.of(report)

@@ -1,6 +1,5 @@
 """Weights from elsewhere into a model: each layer of the source finds its layer, by name, by shape or by order."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 from tally.core.errors import SavingError
 from tally.saving.arrays import assign, places_of
-from tally.saving.layouts import Slot, Unit
 from tally.saving.matching import BETWEEN, Renaming, cut
 from tally.saving.orbax import is_checkpoint, restore_folder
 from tally.saving.outcome import Left, Match, Report
@@ -36,7 +34,7 @@ def load_foreign(
     Args:
         model: A built model.
         source: Where the weights are.
-        skip_mismatch: Load what fits, with a warning about the rest, instead of refusing.
+        skip_mismatch: Load what fits instead of refusing.
         name_map: Names in the source -> paths in the model: of an array, or of a layer with all that is inside.
 
     Returns:
@@ -50,10 +48,9 @@ def load_foreign(
         return restore_folder(model, Path(source), skip_mismatch=skip_mismatch, name_map=name_map)[0]
     opened = open_source(source)
     if opened.contents is not None and is_own(opened.contents):
-        matched = load_safetensors(
+        return load_safetensors(
             model, opened.contents, Path(opened.name), skip_mismatch=skip_mismatch, name_map=name_map
         )
-        return Report(source=opened.name, model=model.name, matched=matched)
     places_of(model)  # says what is wrong with what is no model
     ledger = model.account()
     units = units_of(opened, ledger, name_map)
@@ -68,9 +65,6 @@ def load_foreign(
         (slot.paths[name], part) for slot, _, found, _ in pairing.pairs for name, part in found.parts.items()
     ]
     assign((places[path], part.read) for path, part in made)
-    if report.missing or problems:
-        told = [f"{one.name} {one.shape}: {one.why}" for one in (*report.missing, *problems)]
-        warnings.warn("Left as they were or not used: " + "; ".join(cut(told, "such")), stacklevel=4)
     return report
 
 
@@ -155,16 +149,13 @@ def _refusal(report: Report, pairing: Pairing) -> SavingError:
         f"{len(told):,} of its {len(told) + len(report.matched):,} weights got nothing" if told else "",
         f"{len(spare):,} of the source go nowhere" if spare else "",
     ]
-    example = next(((unit.path, slot.path) for slot, unit in _likely(pairing)), None)
-    advice = f"pass name_map={{{example[0]!r}: {example[1]!r}, ...}}" if example else "pass name_map"
+    likely = next(iter(pairing.classes(pairing.slots, pairing.units)), None)
+    advice = "build the model the weights were made for"
+    if likely is not None:
+        slots, units = likely
+        advice = f"pass name_map={{{units[0].path!r}: {slots[0].path!r}, ...}} to say what belongs where"
     return SavingError(
         f"The weights in {report.source} don't fit '{report.model}': {', and '.join(filter(None, counts))}.",
         where=BETWEEN.join(lines),
-        do=f"{advice} to say what belongs where; or skip_mismatch=True to load what fits; nothing was changed",
+        do=f"{advice}; or pass skip_mismatch=True to load what fits; nothing was changed",
     )
-
-
-def _likely(pairing: Pairing) -> Iterator[tuple[Slot, Unit]]:
-    for slots, units in pairing.classes(pairing.slots, pairing.units):
-        yield slots[0], units[0]
-    yield from zip(pairing.slots, pairing.units, strict=False)

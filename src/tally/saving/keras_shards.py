@@ -16,7 +16,9 @@ from tally.formats.hdf5 import read_tree
 from tally.formats.keras_shards import read_names, read_shards
 from tally.formats.window import opened
 from tally.saving.files import numbers_in, replace_file, written_hdf5
+from tally.saving.matching import Renaming
 from tally.saving.opening import telling_damage
+from tally.saving.outcome import Report
 from tally.saving.several import WRITE, FileSet, bytes_in, share_out
 from tally.saving.weights import group_of, make_group, own_values, places, read_weights, write_array
 
@@ -156,16 +158,19 @@ class _Several:
         return [group.removesuffix("vars").rstrip("/") for group in self.shards.placed]
 
 
-def load_sharded(model: Layer, path: Path, *, skip_mismatch: bool = False) -> list[str]:
+def load_sharded(
+    model: Layer, path: Path, *, skip_mismatch: bool = False, name_map: Renaming = None
+) -> Report:
     """Read weights from several files that Keras 3 or this library wrote.
 
     Args:
         model: A built layer or model.
         path: The index.
-        skip_mismatch: Leave layers that don't fit as they are, and say which.
+        skip_mismatch: Leave layers that don't fit as they are.
+        name_map: Places in the files -> places or paths in the model.
 
     Returns:
-        What was skipped, a line each.
+        What was loaded and what was left out.
 
     Raises:
         SavingError: They don't fit the model, or weren't written together; then nothing is changed.
@@ -177,7 +182,8 @@ def load_sharded(model: Layer, path: Path, *, skip_mismatch: bool = False) -> li
         shards = read_shards(path)  # before the HDF5 library sees any of them
         _check_together(shards, path)
         files = {name: stack.enter_context(h5py.File(file, "r")) for name, file in shards.files.items()}
-        return read_weights(_Several(shards, files), model, source=path, skip_mismatch=skip_mismatch)
+        several = _Several(shards, files)
+        return read_weights(several, model, source=path, skip_mismatch=skip_mismatch, name_map=name_map)
 
 
 def _check_together(shards: form.Shards, path: Path) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tally.core.errors import SavingError, nearest
+from tally.core.errors import SavingError
 from tally.core.reading import Reading, need
 from tally.core.registry import deserialize, get_registered_object, known_arguments, resolve, serialize_object
 from tally.core.variable import Variable
 from tally.formats.hdf5 import Tree
 from tally.saving.files import made_model, replace_file, written_hdf5
+from tally.saving.in_order import Group, load_groups
+from tally.saving.matching import Renaming
 from tally.saving.opening import array_at, opened_hdf5
+from tally.saving.outcome import Report
 
 _WEIGHTS, _OPTIMIZER, _OWN = "model_weights", "optimizer_weights", "top_level_model_weights"
 _MAX_CONFIG = 64 * 2**20
@@ -175,8 +178,15 @@ def load_legacy(path: Path, *, compile: bool) -> Any:
 
 
 def read_legacy(
-    file: Any, tree: Tree, model: Any, path: Path, *, by_name: bool = False, skip_mismatch: bool = False
-) -> list[str]:
+    file: Any,
+    tree: Tree,
+    model: Any,
+    path: Path,
+    *,
+    by_name: bool = False,
+    skip_mismatch: bool = False,
+    name_map: Renaming = None,
+) -> Report:
     """Read weights of an `.h5` file into a model; all of them or, if something doesn't fit, none.
 
     Args:
@@ -186,57 +196,62 @@ def read_legacy(
         path: The file's name, for messages.
         by_name: Whether layers are found by their names, those unknown on either side left out, instead of by order.
         skip_mismatch: Leave layers that don't fit as they are.
+        name_map: Names of layers in the file -> names of layers of the model; the others go by order.
 
     Returns:
-        What was left as it was, a line each.
+        What was loaded and what was left out.
 
     Raises:
         SavingError: They don't fit.
     """
+    return load_groups(
+        _groups_of(model),
+        _groups_in(file, tree, path),
+        model,
+        path,
+        by_name=by_name,
+        skip_mismatch=skip_mismatch,
+        name_map=name_map,
+    )
+
+
+def _groups_of(model: Any) -> list[Group]:
+    """The weights of each of a model's layers, and those of its own, in the order of these files."""
+    held = [(layer.name, _weights(layer)) for layer in model.layers] + [(_OWN, _own_weights(model))]
+    known = {id(variable): path for path, (variable, blocks) in model.held_arrays().items() if not blocks}
+    return [
+        Group(name, tuple((known.get(id(one), one.path), one) for one in variables), is_own=name == _OWN)
+        for name, variables in held
+        if variables
+    ]
+
+
+def _groups_in(file: Any, tree: Tree, path: Path) -> list[Group]:
+    """The arrays of each layer in a file, looked at but not read."""
     prefix = _WEIGHTS if _WEIGHTS in tree.groups else ""
     names = _listed(tree.groups.get(prefix, {}), "layer_names")
     if names is None:
         raise SavingError(f"{path} is HDF5, but no file of Keras: it has no list of layers.")
-    stored = {name: paths for name in names if (paths := _stored(tree, prefix, name))}
-    wanted = [layer for layer in model.layers if _weights(layer)]
-    wrong: list[str] = []
-    pairs: list[tuple[Any, str, list[Variable], list[str]]] = []
-    if by_name:
-        pairs = [
-            (layer, layer.name, _weights(layer), stored[layer.name])
-            for layer in wanted
-            if layer.name in stored
-        ]
-    elif len(stored) != len(wanted):
-        wrong.append(_count(stored, wanted, model))
-    else:
-        pairs = [
-            (layer, name, _weights(layer), paths)
-            for layer, (name, paths) in zip(wanted, stored.items(), strict=True)
-        ]
-        own = _stored(tree, prefix, _OWN)
-        if own:
-            pairs.append((model, _OWN, _own_weights(model), own))
-    assigned: list[tuple[Variable, Any]] = []
-    for layer, name, variables, paths in pairs:
-        arrays = [array_at(file, one, path) for one in paths]
-        problem = _compare(layer.name, name, variables, arrays)
-        if problem:
-            wrong.append(problem)
-        else:
-            assigned += zip(variables, arrays, strict=True)
-    if wrong and not (skip_mismatch and pairs):
-        raise SavingError(
-            f"The weights in {path} don't fit '{model.name}': {wrong[0]}"
-            f"{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}.",
-            where="; ".join(wrong[1:6]),
-            do="build the model the file was made from, or pass skip_mismatch=True or by_name=True; "
-            "nothing was changed",
+    return [
+        Group(
+            name,
+            tuple(
+                (_label(name, one[len(f"{prefix}/{name}/".lstrip("/")) :]), array_at(file, one, path))
+                for one in found
+            ),
+            is_own=name == _OWN,
         )
-    values = [np.asarray(array) for _, array in assigned]
-    for (variable, _), value in zip(assigned, values, strict=True):
-        variable.assign(value)
-    return wrong
+        for name in dict.fromkeys((*names, _OWN))
+        if (found := _stored(tree, prefix, name))
+    ]
+
+
+def _label(layer: str, name: str) -> str:
+    """What messages call an array: its layer and its name there, without what Keras puts around."""
+    name = name.removesuffix(":0")
+    if layer == _OWN or name.startswith(f"{layer}/"):
+        return name
+    return f"{layer}/{name.partition(f'/{layer}/')[2] or name}"
 
 
 def _configuration(text: Any, path: Path, place: str) -> Any:
@@ -280,28 +295,6 @@ def _stored(tree: Tree, prefix: str, layer: str) -> list[str]:
     group = f"{prefix}/{layer}" if prefix else layer
     names = _listed(tree.groups.get(group, {}), "weight_names") or []
     return [f"{group}/{name}" for name in names]
-
-
-def _count(stored: Mapping[str, Any], wanted: Sequence[Any], model: Any) -> str:
-    own = [layer.name for layer in wanted]
-    if not model.built:
-        return f"'{model.name}' is not built, the file has {len(stored)} layers with weights"
-    only = [name for name in stored if name not in own] or list(stored)
-    missing = next((name for name in own if name not in stored), "")
-    hint = nearest(missing, only) if missing else ""
-    return f"it has {len(wanted)} layers with weights, the file {len(stored)}{hint.rstrip('.')}"
-
-
-def _compare(layer: str, name: str, variables: Sequence[Variable], arrays: Sequence[Any]) -> str | None:
-    called = layer if layer == name else f"{layer} ('{name}' in the file)"
-    if len(variables) != len(arrays):
-        return f"{called} has {len(variables)} weights, the file has {len(arrays)}"
-    for variable, array in zip(variables, arrays, strict=True):
-        if tuple(array.shape) != variable.shape:
-            return (
-                f"{called}: '{variable.name}' has shape {variable.shape}, the file has {tuple(array.shape)}"
-            )
-    return None
 
 
 def _read_optimizer(file: Any, tree: Tree, model: Any, path: Path) -> None:

@@ -1,10 +1,13 @@
 """What of a file fits a model and what doesn't: every missing, surplus and misshapen weight, and the likely renames."""
 
 import difflib
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tally.core.errors import SavingError
+from tally.saving.outcome import Left, Match, Report
 
 Shape = tuple[int, ...]
 
@@ -27,19 +30,23 @@ class Comparison:
         missing: Path and shape of the model's weights that the file doesn't have.
         surplus: Name and shape of what the file has besides.
         misshapen: Path, the model's shape and the file's.
-        renames: Pairs of a surplus name and the path of a missing weight of that shape, which are much alike.
+        renames: Names or the beginnings of names that the file has besides -> what would fit a missing weight.
+        likely: Path of a missing weight -> the name in the file that is renamed to it.
+        paths: Where the file has its own names for what is in the model: that name -> the path in the model.
 
     Example:
         >>> found = compare({"head/kernel": (8, 3)}, {"heads/kernel": (8, 3)})
         >>> found.fits, found.renames
-        (False, (('heads/kernel', 'head/kernel'),))
+        (False, {'heads': 'head'})
     """
 
     total: int
     missing: tuple[tuple[str, Shape], ...] = ()
     surplus: tuple[tuple[str, Shape], ...] = ()
     misshapen: tuple[tuple[str, Shape, Shape], ...] = ()
-    renames: tuple[tuple[str, str], ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    likely: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -63,19 +70,21 @@ class Comparison:
     @property
     def lines(self) -> tuple[str, ...]:
         """A line for each weight, those of a kind together; what is too much is counted in the last."""
-        likely = {path: name for name, path in self.renames}
-        renamed = {name for name, _ in self.renames}
+        renamed = {self.likely.get(path) for path, _ in self.missing}
         return (
             *cut(
                 (
-                    f"{path} {shape} is missing"
-                    + (f"; the file has {likely[path]}" if path in likely else "")
+                    f"{self._called(path)} {shape} is missing{self._at(path)}"
+                    + (f"; the file has {self.likely[path]}" if path in self.likely else "")
                     for path, shape in self.missing
                 ),
                 "missing",
             ),
             *cut(
-                (f"{path} is {shape}, the file has {other}" for path, shape, other in self.misshapen),
+                (
+                    f"{self._called(path)} is {shape}, the file has {other}{self._at(path)}"
+                    for path, shape, other in self.misshapen
+                ),
                 "of another shape",
             ),
             *cut(
@@ -86,6 +95,46 @@ class Comparison:
                 ),
                 "only in the file",
             ),
+        )
+
+    def _called(self, path: str) -> str:
+        return self.paths.get(path, path)
+
+    def _at(self, path: str) -> str:
+        return f" at {path}" if path in self.paths else ""
+
+    def report(
+        self, source: object, model: str, matched: Iterable[Match], *, aside: Iterable[Left] = ()
+    ) -> Report:
+        """Tell what was loaded and what was left out.
+
+        Args:
+            source: The file.
+            model: The model's name.
+            matched: The weights that were set.
+            aside: Weights that fit but were left, since others of their layer don't.
+        """
+        missing = [
+            Left(
+                name=self._called(path),
+                shape=shape,
+                why=f"the file has nothing{self._at(path) or ' so named'}",
+            )
+            for path, shape in self.missing
+        ]
+        missing += [
+            Left(name=self._called(path), shape=shape, why=f"the file has {other}")
+            for path, shape, other in self.misshapen
+        ]
+        left = [
+            Left(name=name, shape=shape, why="the model has no such weight") for name, shape in self.surplus
+        ]
+        return Report(
+            source=str(source),
+            model=model,
+            matched=tuple(matched),
+            missing=(*missing, *aside),
+            left=tuple(left),
         )
 
 
@@ -109,44 +158,130 @@ def cut(lines: Iterable[str], kind: str) -> list[str]:
     return listed if rest <= 1 else [*listed[:_MOST_SHOWN], f"and {rest:,} more {kind}"]
 
 
-def compare(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> Comparison:
+def compare(
+    wanted: Mapping[str, Shape], found: Mapping[str, Shape], paths: Mapping[str, str] | None = None
+) -> Comparison:
     """Hold the weights that a model has against those in a file, by their names.
 
     Args:
         wanted: Path -> shape, of the model.
         found: Name -> shape, of the file.
+        paths: What the model calls a weight, or a layer, where the file has a name of its own for it.
     """
-    missing = tuple((path, shape) for path, shape in wanted.items() if path not in found)
-    surplus = tuple((name, shape) for name, shape in found.items() if name not in wanted)
-    return Comparison(
-        total=len(wanted),
-        missing=missing,
-        surplus=surplus,
-        misshapen=tuple(
+    return sort_out(
+        missing=[(path, shape) for path, shape in wanted.items() if path not in found],
+        surplus=[(name, shape) for name, shape in found.items() if name not in wanted],
+        misshapen=[
             (path, shape, found[path])
             for path, shape in wanted.items()
             if path in found and found[path] != shape
-        ),
-        renames=tuple(_renames(missing, surplus)),
+        ],
+        fitting=[path for path, shape in wanted.items() if found.get(path) == shape],
+        paths=paths,
+        by_name=True,
     )
 
 
+def sort_out(
+    *,
+    missing: Iterable[tuple[str, Shape]],
+    surplus: Iterable[tuple[str, Shape]],
+    misshapen: Iterable[tuple[str, Shape, Shape]],
+    fitting: Iterable[str],
+    paths: Mapping[str, str] | None = None,
+    by_name: bool = False,
+) -> Comparison:
+    """Find the likely renames among what fits nowhere.
+
+    Args:
+        missing: Path and shape of the model's weights that the file doesn't have.
+        surplus: Name and shape of what the file has besides.
+        misshapen: Path, the model's shape and the file's.
+        fitting: The names in the file of all other weights.
+        paths: What the model calls a weight, or a layer, where the file has a name of its own for it.
+        by_name: Whether what has another shape has the model's name in the file, so that names may be exchanged.
+    """
+    missing, surplus, misshapen, fitting = tuple(missing), tuple(surplus), tuple(misshapen), tuple(fitting)
+    pairs = _renames(missing, surplus)
+    if by_name:
+        pairs += _exchanges(pairs, missing, surplus, misshapen)
+    moved = {name for name, _ in pairs}
+    taken = (*fitting, *(path for path, *_ in misshapen if path not in moved))
+    return Comparison(
+        total=len(missing) + len(misshapen) + len(fitting),
+        missing=missing,
+        surplus=surplus,
+        misshapen=misshapen,
+        renames=short_renames(pairs, taken),
+        likely={path: name for name, path in pairs},
+        paths=paths or {},
+    )
+
+
+_Names = Mapping[str, Mapping[str, Shape]]
+"""Whole names of layers, or of arrays -> the last part of each array's name -> its shape."""
+
+
 def _renames(
-    missing: tuple[tuple[str, Shape], ...], surplus: tuple[tuple[str, Shape], ...]
+    missing: Iterable[tuple[str, Shape]], surplus: Iterable[tuple[str, Shape]]
 ) -> list[tuple[str, str]]:
-    """Pairs of names that are much alike, the most alike first taken, each name once."""
-    scored: list[tuple[float, int, int]] = []
-    for row, (path, shape) in enumerate(missing[:_MOST_COMPARED]):
-        alike = [place for place, (_, other) in enumerate(surplus[:_MOST_COMPARED]) if other == shape]
-        for place in alike:
-            score = _likeness(path, surplus[place][0])
-            if score >= _NEAR:
-                scored.append((-score, row, place))
-    pairs: dict[int, int] = {}
-    for _, row, place in sorted(scored):
-        if row not in pairs and place not in pairs.values():
-            pairs[row] = place
-    return [(surplus[place][0], missing[row][0]) for row, place in sorted(pairs.items())]
+    """Pairs of a surplus name and a missing path: first whole layers of the same arrays, then single arrays."""
+    missing, surplus = list(missing), list(surplus)
+    pairs: dict[str, str] = {}
+    for of_layers in (True, False):
+        wanted = _grouped((path for path in missing if path[0] not in pairs), of_layers)
+        found = _grouped((name for name in surplus if name[0] not in pairs.values()), of_layers)
+        for above, other in _most_alike(wanted, found):
+            pairs |= {above + last: other + last for last in wanted[above]} if of_layers else {above: other}
+    return [(pairs[path], path) for path, _ in missing if path in pairs]
+
+
+def _exchanges(
+    pairs: Iterable[tuple[str, str]],
+    missing: Iterable[tuple[str, Shape]],
+    surplus: Iterable[tuple[str, Shape]],
+    misshapen: tuple[tuple[str, Shape, Shape], ...],
+) -> list[tuple[str, str]]:
+    """Renames that make misshapen weights fit: none gets a name in the file that another one keeps."""
+    names, paths = {name for name, _ in pairs}, {path for _, path in pairs}
+    wanted = [one for one in missing if one[0] not in paths] + [(path, shape) for path, shape, _ in misshapen]
+    found = [one for one in surplus if one[0] not in names] + [(path, other) for path, _, other in misshapen]
+    exchanged = _renames(wanted, found)
+    occupied = {path for path, *_ in misshapen}
+    while True:
+        moved = {name for name, _ in exchanged}
+        kept = [(name, path) for name, path in exchanged if path not in occupied or path in moved]
+        if len(kept) == len(exchanged):
+            return kept
+        exchanged = kept
+
+
+def _grouped(arrays: Iterable[tuple[str, Shape]], of_layers: bool) -> _Names:
+    found: dict[str, dict[str, Shape]] = defaultdict(dict)
+    for name, shape in arrays:
+        at = max(name.rfind("/"), name.rfind(".")) + 1 if of_layers else len(name)
+        found[name[:at]][name[at:]] = shape
+    return found
+
+
+def _most_alike(wanted: _Names, found: _Names) -> list[tuple[str, str]]:
+    """Pairs of names whose arrays are the same, the most alike first taken, each name once."""
+    others: dict[frozenset[tuple[str, Shape]], list[str]] = defaultdict(list)
+    for name in list(found)[:_MOST_COMPARED]:
+        others[frozenset(found[name].items())].append(name)
+    scored = [
+        (-score, row, path, name)
+        for row, (path, arrays) in enumerate(list(wanted.items())[:_MOST_COMPARED])
+        for name in others[frozenset(arrays.items())]
+        if (score := _likeness(path + next(iter(arrays)), name + next(iter(arrays)))) >= _NEAR
+    ]
+    pairs: dict[str, str] = {}
+    taken: set[str] = set()
+    for _, _, path, name in sorted(scored):
+        if path not in pairs and name not in taken:
+            pairs[path] = name
+            taken.add(name)
+    return list(pairs.items())
 
 
 def _likeness(path: str, name: str) -> float:
@@ -156,43 +291,64 @@ def _likeness(path: str, name: str) -> float:
     return difflib.SequenceMatcher(None, path, name).ratio() + 0.25 * same
 
 
-def short_renames(renames: Iterable[tuple[str, str]]) -> dict[str, str]:
+def short_renames(renames: Iterable[tuple[str, str]], others: Iterable[str] = ()) -> dict[str, str]:
     """Say renames by the parts in which they differ, so that one line renames all weights of a layer.
+
+    Args:
+        renames: Pairs of a name and what it becomes.
+        others: Names that stay; a part of which one begins isn't renamed as a whole.
 
     Example:
         >>> short_renames([("a.fc/kernel", "a.head/kernel"), ("a.fc/bias", "a.head/bias")])
         {'a.fc': 'a.head'}
     """
+    staying = {name[: match.start()] for name in others for match in re.finditer("[./]", name)}
     short: dict[str, str] = {}
     for name, path in renames:
         before, after = name, path
         while "/" in before and "/" in after and before.rpartition("/")[2] == after.rpartition("/")[2]:
+            if before.rpartition("/")[0] in staying:
+                break
             before, after = before.rpartition("/")[0], after.rpartition("/")[0]
         if short.setdefault(before, after) != after:
             short[name] = path
     return short
 
 
-def refuse(comparison: Comparison, source: object, model: object, *, can_map: bool = True) -> SavingError:
+def refuse(comparison: Comparison, source: object, model: object, *, also: Iterable[str] = ()) -> SavingError:
     """Make the error that says all that doesn't fit; the model was not changed.
 
     Args:
         comparison: What was found.
         source: The file, for the message.
         model: The name of the model.
-        can_map: Whether weights of this source can be renamed by `name_map`.
+        also: What else the user may do.
     """
-    renames = list(short_renames(comparison.renames).items()) if can_map else []
+    renames = [(name, comparison.paths.get(path, path)) for name, path in comparison.renames.items()]
     told = ", ".join(f"{name!r}: {path!r}" for name, path in renames[:_MOST_SHOWN])
     more = ", ..." if len(renames) > _MOST_SHOWN else ""
     advice = (f"pass name_map={{{told}{more}}} if they are the same",) if told else ()
+    usual = ("build the model the file was made from", "pass skip_mismatch=True to load what fits")
     return SavingError(
         f"The weights in {source} don't fit '{model}': {comparison.counts}.",
         where=BETWEEN.join(comparison.lines),
-        do="; or ".join(
-            (*advice, "build the model the file was made from", "pass skip_mismatch=True to load what fits")
-        )
-        + "; nothing was changed",
+        do="; or ".join((*advice, *also, *usual)) + "; nothing was changed",
+    )
+
+
+def refuse_unbuilt(comparison: Comparison, source: object, model: object, layer: object) -> SavingError:
+    """Make the error that says that a layer has no weights yet, so that the file's have nowhere to go.
+
+    Args:
+        comparison: What was found.
+        source: The file, for the message.
+        model: The name of the model.
+        layer: The name of the layer, or of the model, that is not built.
+    """
+    return SavingError(
+        f"The weights in {source} have nowhere to go: '{layer}' is not built.",
+        where=BETWEEN.join(comparison.lines),
+        do=f"call '{model}' on data or give it an Input, and then load; nothing was changed",
     )
 
 
@@ -220,3 +376,32 @@ def rename(name: str, renaming: Renaming) -> str:
         return name
     longest = max(begins, key=len)
     return renaming[longest] + name[len(longest) :]
+
+
+def rename_all(names: Iterable[str], renaming: Renaming, source: object) -> dict[str, str]:
+    """Give all names of a file those that the user says they have in the model.
+
+    Args:
+        names: The names in the file.
+        renaming: As `rename` takes it.
+        source: The file, for the message.
+
+    Returns:
+        The new name -> the one in the file.
+
+    Raises:
+        SavingError: Two would have one name.
+
+    Example:
+        >>> rename_all(["a.w", "b.w"], {"a": "body"}, "m.safetensors")
+        {'body.w': 'a.w', 'b.w': 'b.w'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        path = rename(name, renaming)
+        if found.setdefault(path, name) != name:
+            raise SavingError(
+                f"With this name_map both '{found[path]}' and '{name}' in {source} become '{path}'.",
+                do=f"map {name if path == found[path] else found[path]!r} to another name, too; nothing was changed",
+            )
+    return found

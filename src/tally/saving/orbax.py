@@ -5,7 +5,7 @@ import binascii
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +18,8 @@ from tally.core.errors import SavingError
 from tally.formats import orbax as form
 from tally.formats.tensor import Contents
 from tally.saving.arrays import Place, Places, assign, places_of
-from tally.saving.matching import Renaming, compare, refuse, rename
-from tally.saving.outcome import Match, Report
+from tally.saving.matching import Renaming, compare, refuse, rename_all
+from tally.saving.outcome import Left, Match, Report
 from tally.saving.safetensors import LEDGER
 
 _ITEM = "state"
@@ -256,7 +256,7 @@ def restore_folder(
     """Set a model to what the checkpoint in a folder has; of a row of steps, the newest.
 
     Returns:
-        What was set, and what the checkpoint's headers say.
+        What was set and what was left out, and what the checkpoint's headers say.
 
     Raises:
         SavingError: It doesn't fit; then nothing is changed.
@@ -267,19 +267,20 @@ def restore_folder(
     states = _states(contents)
     aside = [name for name, state in states.items() if state == "optimizer" and name in tensors]
     seeds = {name for name, state in states.items() if state == "seed" and name in tensors}
-    optimizer = getattr(model, "optimizer", None)
-    if aside and optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
     held = places_of(model)
     rest = {name for name, tensor in tensors.items() if tensor.role in ("optimizer", "seed", "other")}
     skipped = {*aside, *seeds, *(rest if not states else ())}
-    stored = {rename(name, name_map): name for name in tensors if name not in skipped}
+    stored = rename_all((name for name in tensors if name not in skipped), name_map, folder)
     comparison = compare(
         {path: place.shape for path, place in held.weights.items()},
         {path: tensors[name].shape for path, name in stored.items()},
     )
     if not comparison.fits and not skip_mismatch:
         raise refuse(comparison, folder, model.name)
+    optimizer = getattr(model, "optimizer", None)
+    if aside and optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+        held = places_of(model)
     wanted = {
         stored[path]: place
         for path, place in held.weights.items()
@@ -292,7 +293,13 @@ def restore_folder(
     matched = tuple(
         Match(path=place.path, shape=place.shape, sources=(name,)) for name, place in wanted.items()
     )
-    return Report(source=str(folder), model=model.name, matched=matched), contents
+    report = comparison.report(folder, model.name, matched)
+    states = [
+        Left(name=name, shape=tensors[name].shape, why="the model's optimizer has another state")
+        for name in aside
+        if held.optimizer and name not in wanted
+    ]
+    return replace(report, left=(*report.left, *states)), contents
 
 
 def _states(contents: Contents) -> dict[str, str]:

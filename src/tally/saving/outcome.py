@@ -18,7 +18,8 @@ class Match:
         shape: Its shape.
         sources: The names of the arrays it was made of.
         done: What was done to them, in order, such as `("split in 3", "transposed")`.
-        by: How it was found: `"name"`, `"shape"` (nothing else fits), or `"order"`.
+        by: How it was found: `"name"`, `"place"` (where in the model a file of Keras has it), `"shape"` (nothing else
+            fits), or `"order"`.
     """
 
     path: str

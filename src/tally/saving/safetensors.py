@@ -3,8 +3,8 @@
 import json
 import math
 import re
-import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +17,8 @@ from tally.formats.shards import INDEX, read_index
 from tally.formats.tensor import Contents, Tensor
 from tally.saving.arrays import Place, Places, assign, places_of, read_array
 from tally.saving.files import replace_file
-from tally.saving.matching import Renaming, compare, refuse, rename
-from tally.saving.outcome import Match
+from tally.saving.matching import Renaming, compare, refuse, rename_all
+from tally.saving.outcome import Left, Match, Report
 from tally.saving.several import WRITE, FileSet, bytes_in, share_out
 from tally.writing import keep_names
 
@@ -188,18 +188,18 @@ def is_own(contents: Contents) -> bool:
 
 def load_safetensors(
     model: Any, contents: Contents, path: Path, *, skip_mismatch: bool = False, name_map: Renaming = None
-) -> tuple[Match, ...]:
+) -> Report:
     """Read weights that `save_safetensors` wrote, one array at a time.
 
     Args:
         model: A built model.
         contents: What the headers say.
         path: The file or index, for messages.
-        skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
+        skip_mismatch: Leave what doesn't fit as it is instead of refusing.
         name_map: Names in the file -> paths in the model.
 
     Returns:
-        What was set.
+        What was set and what was left out.
 
     Raises:
         SavingError: They don't fit the model; then nothing is changed. Or the files weren't written together.
@@ -208,20 +208,22 @@ def load_safetensors(
     ledger = _ledger(contents)
     aside = [entry.path for entry in ledger.entries if entry.state == "optimizer"] if ledger else []
     tensors = {tensor.name: tensor for tensor in contents.tensors}
-    stored = {rename(name, name_map): tensor for name, tensor in tensors.items() if name not in set(aside)}
-    _build_optimizer(model, any(name in tensors for name in aside))
+    renamed = rename_all((name for name in tensors if name not in set(aside)), name_map, path)
+    stored = {new: tensors[name] for new, name in renamed.items()}
     held = places_of(model)
     wanted = {path: place.shape for path, place in held.weights.items()}
     comparison = compare(wanted, {name: tensor.shape for name, tensor in stored.items()})
-    kept = [tensors[name] for name in aside if name in tensors]
-    wrong = _optimizer_problem(held, kept)
-    if not (comparison.fits and wrong is None) and not skip_mismatch:
-        if comparison.fits:
-            raise SavingError(
-                f"The optimizer's state in {path} doesn't fit '{model.name}': {wrong}.",
-                do="compile with the optimizer it was saved with, or pass skip_mismatch=True; nothing was changed",
-            )
+    if not comparison.fits and not skip_mismatch:
         raise refuse(comparison, path, model.name)
+    kept = [tensors[name] for name in aside if name in tensors]
+    if _build_optimizer(model, bool(kept)):
+        held = places_of(model)
+    wrong = _optimizer_problem(held, kept)
+    if wrong is not None and not skip_mismatch:
+        raise SavingError(
+            f"The optimizer's state in {path} doesn't fit '{model.name}': {wrong}.",
+            do="compile with the optimizer it was saved with, or pass skip_mismatch=True; nothing was changed",
+        )
     pairs = [
         (place, stored[name])
         for name, place in held.weights.items()
@@ -230,10 +232,8 @@ def load_safetensors(
     if wrong is None and held.optimizer:
         pairs += zip(held.optimizer, kept, strict=False)
     assign((place, _Reading(tensor)) for place, tensor in pairs)
-    if left := (*comparison.lines, *([f"the optimizer: {wrong}"] if wrong else [])):
-        warnings.warn("Left as they were: " + "; ".join(left), stacklevel=5)
     aside_ids = {id(place) for place in held.optimizer}
-    return tuple(
+    matched = [
         Match(
             path=place.path,
             shape=place.shape,
@@ -241,7 +241,10 @@ def load_safetensors(
             by="order" if id(place) in aside_ids else "name",
         )
         for place, tensor in pairs
-    )
+    ]
+    report = comparison.report(path, model.name, matched)
+    states = [Left(name=one.name, shape=one.shape, why=f"the optimizer: {wrong}") for one in kept if wrong]
+    return replace(report, left=(*report.left, *states))
 
 
 class _Reading:
@@ -276,10 +279,13 @@ def _check_together(contents: Contents, path: Path) -> None:
             )
 
 
-def _build_optimizer(model: Any, is_stored: bool) -> None:
+def _build_optimizer(model: Any, is_stored: bool) -> bool:
+    """Build the optimizer for a state that is stored; tell whether it wasn't."""
     optimizer = getattr(model, "optimizer", None)
-    if is_stored and optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
+    if not is_stored or optimizer is None or optimizer.built:
+        return False
+    optimizer.build(model.trainable_variables)
+    return True
 
 
 def _optimizer_problem(held: Places, kept: Sequence[Tensor]) -> str | None:
