@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 from tests.formats.messages import field
-from tests.hostile.watch import Deeds, watched
+from tests.hostile.watch import MARK, Deeds, harmless, watched
 
 import tally
 from tally.core.errors import TallyError
@@ -33,7 +33,6 @@ from tally.downloads import get_file
 from tally.formats.errors import BadFileError
 from tally.readers import contents_of, read
 
-MARK = "TALLY_WAS_HERE"
 REFUSALS = (TallyError, BadFileError)
 Config = dict[str, Any]
 
@@ -50,17 +49,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     model().save(inner / "warm.keras")  # so that all is imported before anything is watched
     tally.saving.load_model(inner / "warm.keras")
     read(inner / "warm.keras")
-    before = surroundings()
-    with watched() as deeds:
+    with harmless(tmp_path):
         yield inner
-    assert surroundings() == before
-    assert deeds.harm == []
-    assert str(tmp_path / "secret") not in {os.path.realpath(path) for path in deeds.opened}
-    assert not list(tmp_path.rglob(MARK))
-
-
-def surroundings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def model() -> Any:

@@ -1,5 +1,6 @@
 """Watches what a block of code does to the machine: the commands it runs, where it connects, what it opens."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,3 +65,27 @@ def watched() -> Iterator[Deeds]:
         yield deeds
     finally:
         _watching.remove(deeds)
+
+
+MARK = "TALLY_WAS_HERE"
+"""Where a payload would have left its mark: the name of a file."""
+
+
+@contextmanager
+def harmless(folder: Path) -> Iterator[None]:
+    """Hold that the block does no harm: nothing is run, fetched or changed, no mark left, the secret not opened.
+
+    Args:
+        folder: Where all of it happens, and where the file `secret` lies.
+    """
+    before = _surroundings()
+    with watched() as deeds:
+        yield
+    assert _surroundings() == before
+    assert deeds.harm == []
+    assert str(folder / "secret") not in {os.path.realpath(path) for path in deeds.opened}
+    assert not list(folder.rglob(MARK))
+
+
+def _surroundings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}

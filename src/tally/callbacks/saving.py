@@ -45,7 +45,21 @@ class _Every:
         return True
 
 
-class ModelCheckpoint(Monitor):
+class _Counting:
+    """What a callback shares that acts every so many batches: its count goes on with a run that was cut off."""
+
+    _every: _Every
+
+    @property
+    def _counted(self) -> list[int]:
+        return self._every.state
+
+    @_counted.setter
+    def _counted(self, state: list[int]) -> None:
+        self._every.state = state
+
+
+class ModelCheckpoint(_Counting, Monitor):
     """Saves the model, or its weights, after epochs or every so many batches.
 
     Args:
@@ -102,14 +116,6 @@ class ModelCheckpoint(Monitor):
         self.save_freq = save_freq
         self._every = _Every(save_freq, "ModelCheckpoint")
         self._epoch = 0
-
-    @property
-    def _counted(self) -> list[int]:
-        return self._every.state
-
-    @_counted.setter
-    def _counted(self, state: list[int]) -> None:
-        self._every.state = state
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Remember the epoch, for names of files saved within it."""
@@ -168,7 +174,7 @@ class ModelCheckpoint(Monitor):
         return better
 
 
-class BackupAndRestore(Callback):
+class BackupAndRestore(_Counting, Callback):
     """Keeps the state of training on disk, so that a run that was cut off goes on where it stopped.
 
     It goes on to the same bits, as if it had not been cut off (on a CPU): weights, optimizer, random numbers, the order
@@ -208,14 +214,6 @@ class BackupAndRestore(Callback):
         self._metadata = self.backup_dir / "training_metadata.json"
         self._earlier = self.backup_dir / "training_metadata.json.bkp"
         self._epoch = 0
-
-    @property
-    def _counted(self) -> list[int]:
-        return self._every.state
-
-    @_counted.setter
-    def _counted(self, state: list[int]) -> None:
-        self._every.state = state
 
     @property
     def _run(self) -> Any:

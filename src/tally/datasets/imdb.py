@@ -4,16 +4,7 @@ import numpy as np
 
 from tally.datasets.arrays import read_npz
 from tally.datasets.published import KERAS, Published
-from tally.datasets.words import (
-    Split,
-    as_objects,
-    begun,
-    checked,
-    common_only,
-    read_index,
-    short_only,
-    shuffled,
-)
+from tally.datasets.words import Split, as_objects, common_only, prepared, read_index
 
 _FILE = Published(
     title="IMDB",
@@ -75,13 +66,12 @@ def load_data(
     """
     file = _FILE.fetch(path)
     arrays = read_npz(file, ("x_train", "y_train", "x_test", "y_test"))
-    generator = np.random.RandomState(seed)
-    halves = []
-    for half in ("train", "test"):
-        reviews, labels = checked(arrays[f"x_{half}"], arrays[f"y_{half}"], file, f"x_{half}")
-        reviews, labels = shuffled(reviews, labels, generator)
-        halves.append(short_only(begun(reviews, start_char, index_from), labels, maxlen))
-    (x_train, y_train), (x_test, y_test) = halves
+    options = {"start_char": start_char, "index_from": index_from, "maxlen": maxlen}
+    generator = np.random.RandomState(seed)  # one for both: the order of the second half follows the first's
+    (x_train, y_train), (x_test, y_test) = (
+        prepared(arrays[f"x_{half}"], arrays[f"y_{half}"], file, f"x_{half}", generator=generator, **options)
+        for half in ("train", "test")
+    )
     reviews = common_only(x_train + x_test, num_words, skip_top, oov_char)
     count = len(x_train)
     return (as_objects(reviews[:count]), y_train), (as_objects(reviews[count:]), y_test)

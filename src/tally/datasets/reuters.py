@@ -5,16 +5,7 @@ import numpy as np
 from tally.core.errors import ArgumentError
 from tally.datasets.arrays import read_npz
 from tally.datasets.published import KERAS, Published
-from tally.datasets.words import (
-    Split,
-    as_objects,
-    begun,
-    checked,
-    common_only,
-    read_index,
-    short_only,
-    shuffled,
-)
+from tally.datasets.words import Split, as_objects, common_only, prepared, read_index
 
 _FILE = Published(
     title="Reuters",
@@ -80,9 +71,9 @@ def load_data(
         )
     file = _FILE.fetch(path)
     arrays = read_npz(file, ("x", "y"))
-    wires, labels = checked(arrays["x"], arrays["y"], file, "x")
-    wires, labels = shuffled(wires, labels, np.random.RandomState(seed))
-    wires, labels = short_only(begun(wires, start_char, index_from), labels, maxlen)
+    options = {"start_char": start_char, "index_from": index_from, "maxlen": maxlen}
+    generator = np.random.RandomState(seed)
+    wires, labels = prepared(arrays["x"], arrays["y"], file, "x", generator=generator, **options)
     wires = common_only(wires, num_words, skip_top, oov_char)
     count = int(len(wires) * (1 - test_split))
     return (as_objects(wires[:count]), labels[:count].copy()), (

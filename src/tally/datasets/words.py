@@ -19,7 +19,38 @@ Sequences = list[list[int]]
 Split = tuple[np.ndarray, np.ndarray]
 
 
-def checked(found: Any, labels: Any, path: Path, name: str) -> tuple[Sequences, np.ndarray]:
+def prepared(
+    found: Any,
+    labels: Any,
+    path: Path,
+    name: str,
+    *,
+    generator: np.random.RandomState,
+    start_char: int | None,
+    index_from: int,
+    maxlen: int | None,
+) -> tuple[Sequences, np.ndarray]:
+    """Check the sequences of a file, shuffle them, begin each with the mark of the start, leave out the long ones.
+
+    Args:
+        found: What should be lists of whole numbers.
+        labels: What should be as many whole numbers.
+        path: The file, for the error.
+        name: The array in it.
+        generator: What the order is drawn from.
+        start_char: The mark of the start; None for none.
+        index_from: What is added to the number of each word.
+        maxlen: Sequences of as many numbers or more are left out.
+
+    Raises:
+        BadFileError: They are something else.
+        ArgumentError: All are too long.
+    """
+    sequences, labels = _shuffled(*_checked(found, labels, path, name), generator)
+    return _short_only(_begun(sequences, start_char, index_from), labels, maxlen)
+
+
+def _checked(found: Any, labels: Any, path: Path, name: str) -> tuple[Sequences, np.ndarray]:
     """Give the sequences and labels of a file, once they are known to be nothing else.
 
     Args:
@@ -48,7 +79,7 @@ def checked(found: Any, labels: Any, path: Path, name: str) -> tuple[Sequences, 
     return sequences, labels
 
 
-def shuffled(
+def _shuffled(
     sequences: Sequences, labels: np.ndarray, generator: np.random.RandomState
 ) -> tuple[Sequences, np.ndarray]:
     """Bring both into the same order by chance."""
@@ -57,13 +88,13 @@ def shuffled(
     return [sequences[place] for place in order], labels[order]
 
 
-def begun(sequences: Sequences, start_char: int | None, index_from: int) -> Sequences:
+def _begun(sequences: Sequences, start_char: int | None, index_from: int) -> Sequences:
     """Make room for the numbers that stand for no word, and put the mark of the start in front."""
     start = [] if start_char is None else [start_char]
     return [[*start, *(word + index_from for word in one)] for one in sequences]
 
 
-def short_only(sequences: Sequences, labels: np.ndarray, maxlen: int | None) -> tuple[Sequences, np.ndarray]:
+def _short_only(sequences: Sequences, labels: np.ndarray, maxlen: int | None) -> tuple[Sequences, np.ndarray]:
     """Leave out the sequences that have `maxlen` numbers or more.
 
     Raises:

@@ -85,11 +85,9 @@ def get_file(
     """
     source = Source.of(origin)
     name, folder_name = _names(fname, source, unpacked=extract or untar)
-    pin = (
-        _pin(md5_hash, "md5")
-        if file_hash is None and md5_hash is not None
-        else _pin(file_hash, hash_algorithm)
-    )
+    if file_hash is None and md5_hash is not None:
+        file_hash, hash_algorithm = md5_hash, "md5"
+    pin = _pin(file_hash, hash_algorithm)
     kinds = _kinds("tar" if untar else archive_format)
     path = _folder(cache_dir, cache_subdir) / name
     if force_download or not _is_there(path, pin):
@@ -100,8 +98,13 @@ def get_file(
     if not kinds:
         warnings.warn(f"{path} is not unpacked: archive_format is {archive_format!r}.", stacklevel=2)
         return str(folder)
+    return str(_unpacked(path, folder, kinds, size_limit, anew=force_download))
+
+
+def _unpacked(path: Path, folder: Path, kinds: tuple[str, ...], size_limit: int, *, anew: bool) -> Path:
+    """Unpack an archive, and say of a full or closed disk what to do."""
     try:
-        return str(unpack(path, folder, kinds, size_limit, anew=force_download))
+        return unpack(path, folder, kinds, size_limit, anew=anew)
     except OSError as error:
         raise DataError(
             f"{path} could not be unpacked to {folder}: {error.strerror or error}.",
