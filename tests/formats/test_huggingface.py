@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from tally.formats import huggingface, safetensors
 from tally.formats.errors import BadFileError
 from tally.formats.tensor import Contents, Tensor
+from tally.saving.safetensors import located
 
 Arrays = dict[str, np.ndarray]
 TABLE = {
@@ -52,6 +53,16 @@ def test_parts_without_an_index_are_read_as_one(tmp_path):
         huggingface.read(tmp_path)
     folder_of(tmp_path, {"b": np.zeros(3)}, {}, "model-00002-of-00002.safetensors")
     assert list(named(huggingface.read(tmp_path))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.safetensors"])
+def test_a_whole_file_is_read_before_the_index_beside_it(tmp_path, name):
+    folder_of(tmp_path, {"split": np.zeros(2)}, {}, "first.safetensors")
+    (tmp_path / f"{name}.index.json").write_text(json.dumps({"weight_map": {"split": "first.safetensors"}}))
+    assert list(named(huggingface.read(tmp_path))) == ["split"]
+    save_file({"whole": np.zeros(3)}, tmp_path / name)
+    assert list(named(huggingface.read(tmp_path))) == ["whole"]
+    assert located(tmp_path / name) == tmp_path / name  # saving chooses the same
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000, '{"a": ' + "[" * 200 + "]" * 200 + "}"])

@@ -174,6 +174,20 @@ def test_a_weight_in_a_constant_says_so(quantised: Contents) -> None:
     assert note == "It is held by a Constant operator, not listed among the initializers."
 
 
+@pytest.mark.parametrize(("kind", "gates", "states"), [("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)])
+def test_the_states_a_recurrent_operator_starts_from_are_no_parameters(
+    tmp_path: Path, kind: str, gates: int, states: int
+) -> None:
+    held = field(5, array("w", (1, gates * 6, 8))) + field(5, array("r", (1, gates * 6, 6)))
+    begun = ["h", "c"][:states]
+    held += b"".join(field(5, array(name, (1, 1, 6))) for name in begun)
+    # the places between are a bias and lengths, and stay empty
+    names = b"".join(field(1, name) for name in ("x", "w", "r", "", "", *begun))
+    operator = field(1, names + field(2, "y") + field(3, "rnn") + field(4, kind))
+    roles = {tensor.name: tensor.role for tensor in read(model(held + operator), tmp_path).tensors}
+    assert roles == {"w": "weight", "r": "weight", **dict.fromkeys(begun, "fixed")}
+
+
 def test_a_constant_that_only_scales_is_no_parameter(tmp_path: Path) -> None:
     held = attribute("value", field(5, array("", (2,))))
     found = read(

@@ -377,3 +377,10 @@ def test_a_checkpoint_written_now_is_read(live: dict[str, Path], name: str) -> N
         "plain": ((3,), "int64", "other"),
         "step": ((), "int64", "other"),
     }
+
+
+def test_a_folder_with_only_a_checkpoint_that_was_not_finished_says_so(tmp_path: Path) -> None:
+    (tmp_path / "7.orbax-checkpoint-tmp").mkdir()
+    assert orbax.matches(tmp_path)
+    with pytest.raises(BadFileError, match=r"'7\.orbax-checkpoint-tmp', a checkpoint that was not finished"):
+        orbax.read(tmp_path)

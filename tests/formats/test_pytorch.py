@@ -224,7 +224,7 @@ def test_a_whole_module_gives_its_tree(form: str, tmp_path: Path) -> None:
     assert nodes["conv"].options["shared_with"] == "again"
     assert tensors["conv.weight"].alias_of == "again.weight"
     assert tensors["head.weight"].alias_of == "table.weight"
-    assert tensors["mask"].role == "state"
+    assert (tensors["mask"].role, tensors["positions"].role) == ("fixed", "state")
     assert "a state_dict leaves it out" in tensors["mask"].notes[0]
     assert not tensors["positions"].notes
     assert any("lazy.weight is lazy" in note for note in found.notes)

@@ -81,11 +81,18 @@ _TWICE = b'{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "claims 8 bytes, where 0 are left"),
+        (b"", "is empty"),
+        (b"{", "claims 8 bytes, where 1 are left"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "is a pointer of Git LFS, not the file itself.\n  do: fetch the file: git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html>404</html>", "is a web page"),
         (struct.pack("<Q", 2**63) + b"{}", "more than the format allows"),
         (struct.pack("<Q", 100) + b"{}", "claims 100 bytes, where 2 are left"),
         (file_of(b"[1]"), "doesn't begin with {"),
         (file_of(b"{"), "is no JSON"),
+        (file_of(b'{"a": "\x01"}'), "invalid control character at letter 7"),
         (file_of(b'{"a":\xff}'), "is not UTF-8"),
         (file_of(_TWICE, b"x"), "names 'a' twice"),
         (file_of(b'{"a":' * 100_000), "nests lists and objects without end"),

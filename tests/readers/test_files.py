@@ -151,6 +151,20 @@ def test_a_file_of_no_kind_says_which_there_are(tmp_path, data):
     assert str(tmp_path / "x.bin") in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"<html>", "a web page"),
+    ],
+)
+def test_what_lies_where_a_model_should_is_told(tmp_path, data, reason):
+    (tmp_path / "x.pt").write_bytes(data)
+    with pytest.raises(BadFileError, match=reason):
+        read(tmp_path / "x.pt")
+
+
 def test_nothing_there_says_so(tmp_path):
     with pytest.raises(BadFileError, match="isn't there"):
         read(tmp_path / "x.safetensors")

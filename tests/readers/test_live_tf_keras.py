@@ -8,7 +8,7 @@ import pytest
 
 import tally
 from tally.accounting.explain import explain
-from tally.readers import read_object
+from tally.readers import is_live_model, read, read_object
 
 keras = pytest.importorskip("tf_keras", reason="needs Keras 2: tf_keras")
 tf = pytest.importorskip("tensorflow")
@@ -179,3 +179,48 @@ def test_a_module_of_plain_tensorflow_is_what_its_attributes_hold():
     assert axes["blocks/1/kernel"] == ("features", "units")
     assert axes["head/blocks/0/kernel"] == ("features", "units")
     assert {entry.state for entry in ledger.owned_by("")} == {"state"}
+
+
+# -- plain TensorFlow ----------------------------------------------------------------------------------------------
+def rows(ledger):
+    return {(entry.path, entry.shape, entry.state) for entry in ledger.entries}
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda one: {"head": one}, lambda one: [one], lambda one: (one, {"same": one})]
+)
+def test_variables_in_containers_are_counted_once_and_keep_whether_they_learn(wrap):
+    held = {"kernel": tf.Variable(tf.zeros((3, 2))), "mean": tf.Variable(tf.zeros(2), trainable=False)}
+    ledger = read_object(wrap(held))
+    assert (ledger.total, ledger.trainable) == (8, 6)
+    assert tally.summary(wrap(held), print_fn=lambda text: None).total == 8
+
+
+def test_a_variable_whose_shape_is_open_is_no_array():
+    assert not is_live_model([tf.Variable([1.0], shape=tf.TensorShape(None))])
+
+
+class Net(tf.Module):
+    def __init__(self):
+        super().__init__(name="net")
+        self.w = tf.Variable(tf.zeros((3, 2)), name="w")
+        self.same = self.w
+        self.blocks = [tf.Variable(tf.zeros(2)), {"scale": tf.Variable(1.0, trainable=False, name="scale")}]
+
+
+@pytest.mark.parametrize("make", [Net, convolutional])
+def test_a_saved_model_has_the_same_account_loaded_and_as_a_file(tmp_path, make):
+    model = make()
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    found, file = read_object(loaded), read(tmp_path / "saved")
+    assert rows(found) == rows(file)
+    assert found.total == sum(one.shape.num_elements() for one in model.variables)
+
+
+def test_an_export_that_lists_each_variable_twice_counts_it_once(tmp_path):
+    net, archive = Net(), tf.Module()
+    archive.variables_ = [net.w]
+    archive._all_variables = [tf.Variable(net.w, name="w")]
+    tf.saved_model.save(archive, str(tmp_path / "saved"))
+    assert read_object(tf.saved_model.load(str(tmp_path / "saved"))).total == 6

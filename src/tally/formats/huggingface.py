@@ -63,10 +63,13 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _weights(folder: Path) -> str:
-    """The name of the file to read: an index before what it names, safetensors before what was pickled."""
+    """The name of the file to read: safetensors before what was pickled, and of each a whole file before an index.
+
+    That is the order in which transformers looks, and in which `saving` does.
+    """
     names = {entry.name for _, entry in zip(range(_MOST_FILES), folder.iterdir(), strict=False)}
     for whole in (_WHOLE, _PICKLED):
-        for name in (*(name + INDEX for name in whole), *whole):
+        for name in (*whole, *(name + INDEX for name in whole)):
             if name in names:
                 return name
     parts = sorted(name for name in names if _PART.fullmatch(name))
@@ -74,7 +77,8 @@ def _weights(folder: Path) -> str:
         return parts[0]
     others = sorted(name for name in names if name.endswith((".safetensors", ".safetensors" + INDEX)))
     indexes = [name for name in others if name.endswith(INDEX)]
-    only = indexes or others
+    whole = [name.removesuffix(INDEX) for name in indexes if name.removesuffix(INDEX) in names]
+    only = whole or indexes or others
     return only[0] if CONFIG in names and len(only) == 1 else ""
 
 

@@ -45,7 +45,8 @@ def parse_json(text: bytes | str, file: str | PathLike[str], place: str = "", li
     except UnicodeDecodeError as error:
         raise BadFileError(file, f"is not UTF-8 at byte {error.start:,}", place=place) from None
     except json.JSONDecodeError as error:
-        reason = f"is no JSON: {error.msg[:1].lower()}{error.msg[1:]} at letter {error.pos:,}"
+        what = error.msg.removesuffix(" at")  # some of these texts end so
+        reason = f"is no JSON: {what[:1].lower()}{what[1:]} at letter {error.pos:,}"
         raise BadFileError(file, reason, place=place) from None
     except _WrongError as error:
         raise BadFileError(file, str(error), place=place) from None

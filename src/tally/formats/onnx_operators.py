@@ -9,10 +9,12 @@ from tally.formats.uses import Meaning, Passing, Step, Use, seen, sides
 _FIXED_PLACES: dict[str, tuple[int, ...]] = {
     "ConvInteger": (2, 3),
     "DequantizeLinear": (1, 2),
-    "DynamicQuantizeLSTM": (8, 9, 10, 11),
+    "DynamicQuantizeLSTM": (4, 5, 6, 8, 9, 10, 11),
     "DynamicQuantizeMatMul": (2, 3),
+    "GRU": (4, 5),
     "GatherBlockQuantized": (2, 3),
     "GroupQueryAttention": (7, 8),
+    "LSTM": (4, 5, 6),
     "MatMulInteger": (2, 3),
     "MatMulIntegerToFloat": (2, 3, 4, 5),
     "MatMulNBits": (2, 3, 4),
@@ -23,11 +25,12 @@ _FIXED_PLACES: dict[str, tuple[int, ...]] = {
     "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
     "QuantizeLinear": (1, 2),
+    "RNN": (4, 5),
     "Resize": (1, 2, 3),
     "RotaryEmbedding": (1, 2, 3),
     "Upsample": (1,),
 }
-"""Inputs that are no weights whatever they hold: scales, zero points, sizes, tables of angles."""
+"""Inputs that are no weights whatever they hold: scales, zero points, sizes, tables of angles, states to start from."""
 
 _PLACES: dict[str, dict[int, str]] = {
     "Attention": {1: "right", 2: "units"},

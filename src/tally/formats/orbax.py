@@ -51,7 +51,8 @@ def matches(path: Path) -> bool:
     """Tell whether a folder is an Orbax checkpoint, a step of several parts, or a row of steps."""
     if not path.is_dir():
         return False
-    return _is_item(path) or (path / _CHECKPOINT).is_file() or _newest(path)[0] is not None
+    is_step = _is_item(path) or (path / _CHECKPOINT).is_file()
+    return is_step or _newest(path)[0] is not None or _unfinished(path) is not None
 
 
 def read(path: Path, limits: Limits = LIMITS) -> Contents:
@@ -76,7 +77,14 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
     folder = step or path
     if _UNFINISHED in folder.name:
         notes.append("The checkpoint was not finished when it was written.")
+    begun = _unfinished(folder)
     items = [folder] if _is_item(folder) else [part for part in _folders(folder, limits) if _is_item(part)]
+    if not items and begun is not None:
+        raise BadFileError(
+            folder,
+            f"holds only '{begun}', a checkpoint that was not finished",
+            do="wait for it, if it is still being written; what writes it should wait before it ends",
+        )
     if not items:
         raise BadFileError(folder, "holds no arrays that a checkpoint of Orbax has")
     files: dict[Path, None] = {}
@@ -101,6 +109,15 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
         files=tuple(files),
         notes=tuple(notes),
     )
+
+
+def _unfinished(folder: Path) -> str | None:
+    """The name of a checkpoint in a folder that was begun and not finished."""
+    try:
+        with os.scandir(folder) as found:
+            return next((entry.name for entry in found if _UNFINISHED in entry.name), None)
+    except OSError:
+        return None
 
 
 def _is_item(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from tally.formats.errors import BadFileError
 from tally.formats.json_text import is_whole, parse_json
 from tally.formats.limits import LIMITS, Limits
+from tally.formats.mistaken import ENOUGH, mistaken
 from tally.formats.naming import checked
 from tally.formats.packed import unpacked
 from tally.formats.shards import is_index, read_shards
@@ -98,6 +99,10 @@ def read_one(path: Path, limits: Limits = LIMITS) -> Contents:
 
 
 def _header(window: Window, limits: Limits) -> dict[str, Any]:
+    other = mistaken(window.take(min(ENOUGH, window.left)))
+    if other is not None:
+        raise BadFileError(window.file, other[0], do=other[1])
+    window.go_to(0)
     length = window.number("<Q", "the length of the header")
     if length > min(_HEADER, limits.header):
         raise window.bad(f"claims a header of {length:,} bytes, more than the format allows", at=0)
@@ -133,7 +138,7 @@ def _tensor(window: Window, name: str, described: Any, limits: Limits) -> Tensor
         raise BadFileError(window.file, f"has the shape {str(shape)[:80]}", place=place)
     if not _are_whole(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= window.left:
         reason = f"lies at bytes {str(offsets)[:80]} of {window.left:,}"
-        raise BadFileError(window.file, reason, place=place)
+        raise BadFileError(window.file, reason, place=place, do="if the file was cut off, fetch it again")
     dtype, width = TYPES[kind]
     start, end = offsets
     tensor = Tensor(

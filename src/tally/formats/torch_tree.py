@@ -35,7 +35,8 @@ _APART: tuple[tuple[str, Role], ...] = (
 )
 """What stands beside the weights in a checkpoint, by the name it has there."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_flat_weights")
+"""What a module keeps and is told otherwise; a recurrent one lists its parameters once more, and anew when loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,7 @@ class _Walk:
             if key in lost:
                 note = "It isn't persistent: a state_dict leaves it out."
                 array = replace(array, notes=(*array.notes, note))
-            names.append(self.take(there, array, roles.get(kind)))
+            names.append(self.take(there, array, "fixed" if key in lost else roles.get(kind)))
         options = _options(value, state)
         if frozen:
             options["frozen"] = tuple(frozen)

@@ -11,6 +11,7 @@ from typing import Any
 from tally.accounting.ledger import Ledger
 from tally.formats.errors import BadFileError
 from tally.formats.limits import LIMITS, Limits
+from tally.formats.mistaken import ENOUGH, mistaken
 from tally.formats.tensor import Contents
 from tally.formats.window import opened
 from tally.readers.kept import kept_account
@@ -114,9 +115,17 @@ def _kind(path: Path) -> str:
     for kind in _known():
         if _module(kind).matches(path):
             return kind
+    other = _mistaken(path) if path.is_file() else None
+    if other is not None:
+        raise BadFileError(path, other[0], do=other[1])
     names = ", ".join(name for name, kind in FORMATS.items() if kind in _known())
     what = "folder" if path.is_dir() else "file"
     raise BadFileError(path, f"is a {what} of no kind that is known", do=f"give one of {names}")
+
+
+def _mistaken(path: Path) -> tuple[str, str] | None:
+    with opened(path) as window:
+        return mistaken(window.take(min(ENOUGH, window.left)))
 
 
 @functools.cache

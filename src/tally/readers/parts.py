@@ -389,9 +389,16 @@ def members(
 def is_array(thing: Any) -> bool:
     """Tell whether a thing is an array of numbers, of whatever library: it has a shape and a type of elements."""
     shape, dtype = getattr(thing, "shape", None), getattr(thing, "dtype", None)
-    if dtype is None or isinstance(thing, type) or not isinstance(shape, tuple):
+    if dtype is None or isinstance(thing, type):
+        return False
+    if is_of(shape, _TENSORFLOW_SHAPE):
+        return bool(cast("Any", shape).is_fully_defined()) and dtype_of(thing) is not None
+    if not isinstance(shape, tuple):
         return False
     return all(type(size) is int for size in cast("tuple[Any, ...]", shape)) and dtype_of(thing) is not None
+
+
+_TENSORFLOW_SHAPE = "tensorflow.python.framework.tensor_shape.TensorShape"
 
 
 def shape_of(thing: Any) -> tuple[int, ...]:

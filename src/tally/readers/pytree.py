@@ -13,6 +13,7 @@ from tally.readers.tree import account
 _DEEPEST, _MOST = 60, 2_000_000
 """Containers inside containers, and values in all, that are looked at."""
 _PLAIN = (str, bytes, int, float, complex, type(None), type)
+TENSORFLOW_VARIABLE = "tensorflow.python.ops.variables.Variable"
 _AREAS = {"opt_state": "optimizer", "optimizer": "optimizer", "optimizer_state_dict": "optimizer"}
 
 
@@ -114,6 +115,8 @@ def _role(leaf: Leaf, dtype: str) -> Role:
     if area == "optimizer":
         return "optimizer"
     if leaf.place[0] in _COLLECTIONS and len(leaf.place) > 1:
+        return "state"
+    if is_of(leaf.array, TENSORFLOW_VARIABLE) and not leaf.array.trainable and takes_gradients(dtype):
         return "state"
     if leaf.place[-1:] == ("step",) and not shape_of(leaf.array):
         return "optimizer"

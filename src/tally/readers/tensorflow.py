@@ -1,5 +1,6 @@
-"""The account of a module of plain TensorFlow: what its attributes hold, layers of Keras among them."""
+"""The account of what plain TensorFlow has: a module by what its attributes hold, and a SavedModel that was loaded."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,27 +21,34 @@ from tally.readers.parts import (
     sizes_of,
     under,
 )
+from tally.readers.pytree import TENSORFLOW_VARIABLE, Leaf, of_leaves
 
 _MODULE = "tensorflow.python.module.module.Module"
-_VARIABLE = "tensorflow.python.ops.variables.Variable"
+_LOADED = ("_UserObject", "AutoTrackable")
+"""What `tf.saved_model.load` makes of a SavedModel, and of one of TensorFlow 1."""
 
 
 def matches(thing: Any) -> bool:
-    """Tell whether a thing is a `tf.Module`; TensorFlow is not imported for that.
+    """Tell whether a thing is a `tf.Module`, or what `tf.saved_model.load` gives; TensorFlow is not imported for that.
 
     Example:
         >>> matches({})
         False
     """
-    return is_of(thing, _MODULE)
+    return _is_module(thing) or _is_loaded(thing)
 
 
 def read(module: Any) -> Ledger:
-    """Read the account of a module; nothing runs and no value is read.
+    """Read the account of a module or of a SavedModel that was loaded; nothing runs and no value is read.
 
     Args:
-        module: A `tf.Module`.
+        module: A `tf.Module`, or what `tf.saved_model.load` gave.
     """
+    if _is_loaded(module):
+        leaves = [
+            Leaf(tuple(name.split("/")), one) for name, one in _called(list(_once(list(_variables(module)))))
+        ]
+        return of_leaves(leaves, name="SavedModel", source="TensorFlow SavedModel")
     walk = _Walk()
     walk.visit(module, "")
     return assemble(walk.parts, name=str(module.name), source="TensorFlow module")
@@ -61,7 +69,7 @@ class _Walk:
         if keras.matches(module):
             self.parts += keras.parts_of(module, path)
             return
-        held = {name: one for name, one in attributes_of(module).items() if not name.startswith("_self_")}
+        held = _held(module)
         part = Part(
             path=path,
             type=type(module).__name__,
@@ -76,13 +84,27 @@ class _Walk:
         part.arrays = list(_named(part, [_array(*one) for one in members(held, _is_variable)]))
         self.parts.append(part)
         self.above.append(module)
-        for place, child in members(held, matches):
+        for place, child in members(held, _is_module):
             self.visit(child, under(path, place))
         self.above.pop()
 
 
+def _is_module(thing: Any) -> bool:
+    return is_of(thing, _MODULE)
+
+
+def _is_loaded(thing: Any) -> bool:
+    kind = class_of(thing)
+    return kind.__name__ in _LOADED and kind.__module__.startswith("tensorflow.")
+
+
 def _is_variable(thing: Any) -> bool:
-    return is_of(thing, _VARIABLE)
+    return is_of(thing, TENSORFLOW_VARIABLE)
+
+
+def _held(thing: Any) -> dict[str, Any]:
+    """The attributes of an object that are the user's, and not what TensorFlow keeps beside them."""
+    return {name: one for name, one in attributes_of(thing).items() if not name.startswith("_self_")}
 
 
 def _array(place: str, variable: Any) -> Array:
@@ -100,3 +122,53 @@ def _named(part: Part, arrays: list[Array]) -> Iterator[Array]:
     found = recognised((part.type, part.path), arrays, "keras")
     for array in arrays:
         yield replace(array, axes=found.axes.get(array.name, ())) if found is not None else array
+
+
+# -- a SavedModel that was loaded ----------------------------------------------------------------------------------
+def _variables(loaded: Any) -> Iterator[tuple[str, Any]]:
+    """Each variable once, with the place where it stands first: an object's own before those of the objects inside."""
+    waiting: list[tuple[str, Any]] = [("", loaded)]
+    seen: set[int] = set()
+    while waiting:
+        place, one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        inside: list[tuple[str, Any]] = []
+        for name, found in members(_held(one), lambda thing: _is_variable(thing) or _is_loaded(thing)):
+            if not _is_variable(found):
+                inside.append((under(place, name), found))
+            elif id(found) not in seen:
+                seen.add(id(found))
+                yield under(place, name), found
+        waiting += reversed(inside)
+
+
+def _once(found: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Leave out the second copy of each variable that an export of Keras keeps under `_all_variables`."""
+    first = Counter(_known_by(one) for place, one in found if not place.startswith(_COPIES))
+    for place, variable in found:
+        one = _known_by(variable)
+        if place.startswith(_COPIES) and first[one]:
+            first[one] -= 1
+        else:
+            yield place, variable
+
+
+_COPIES = "_all_variables/"
+
+
+def _known_by(variable: Any) -> tuple[str, str, str]:
+    return str(variable.name), str(variable.shape), str(variable.dtype)
+
+
+def _called(found: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Name each variable as the account of the files does: as in the program if that tells its layer, or by its place.
+
+    What an optimizer keeps stands under that word, which says what it is.
+    """
+    own = [str(variable.name).partition(":")[0] for _, variable in found]
+    often = Counter(own)
+    for (place, variable), name in zip(found, own, strict=True):
+        called = name if "/" in name and often[name] == 1 else place
+        yield f"optimizer/{called}" if "optimizer" in place.split("/") else called, variable
