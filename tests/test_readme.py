@@ -27,6 +27,11 @@ def test_the_tour_runs(tmp_path, monkeypatch, capsys):
         assert block in "\n".join(explained)
 
 
+def test_every_data_set_is_named():
+    missing = [name for name in tally.datasets.__all__ if f"`{name}`" not in README]
+    assert not missing
+
+
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_the_two_commands_exist(target):
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()

@@ -179,55 +179,84 @@ def race(
         A flat record for each contestant and mode, and a sentence for everything that went wrong.
     """
     processes: dict[str, Process] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    problems: list[str] = []
-    records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-
-            def start(contestant: Contestant) -> dict[str, Any]:
-                say(f"{workload.name}: {contestant.name} starts")
-                process = processes[contestant.name] = Process(contestant, workload, Path(folder))
-                return process.ask() | process.ask("build")
-
-            with ThreadPoolExecutor(
-                machine.cores()
-            ) as starting:  # one does not fill the cores while it compiles
-                answers = {contestant.name: starting.submit(start, contestant) for contestant in contestants}
-            processes = {name: processes[name] for name in answers}
-            for name, answer in answers.items():
-                try:
-                    facts[name] = answer.result()
-                except (Absent, Failed) as reason:
-                    processes.pop(name).close()
-                    if isinstance(reason, Failed):
-                        problems.append(f"{workload.name}: {reason}")
-                    records += [
-                        {"workload": workload.name, "mode": mode, "contestant": name}
-                        | {"absent": str(reason) if isinstance(reason, Absent) else "it failed"}
-                        for mode in modes
-                    ]
+            facts, records, problems = _start(workload, contestants, modes, Path(folder), processes, say)
             if processes:
-                problems += compare_outputs({name: facts[name].pop("outputs") for name in processes})
-                courses = {
-                    mode: _run(workload, processes, mode, rounds, patience or Patience(), say)
-                    for mode in modes
-                }
-                if "train" in modes:
-                    losses = {name: course.losses for name, course in courses["train"].items()}
-                    problems += [
-                        f"{workload.name}: {one}" for one in compare_losses(losses, workload.tolerance)
-                    ]
-                for name, process in processes.items():
-                    facts[name] |= process.ask("finish")
-                records += [
-                    _record(workload, mode, name, course, facts[name])
-                    for mode in modes
-                    for name, course in courses[mode].items()
-                ]
+                raced, wrong = _race(workload, processes, facts, modes, rounds, patience or Patience(), say)
+                records, problems = [*records, *raced], [*problems, *wrong]
         finally:
             for process in processes.values():
                 process.close()
+    return records, problems
+
+
+def _start(
+    workload: Workload,
+    contestants: Sequence[Contestant],
+    modes: Sequence[str],
+    folder: Path,
+    processes: dict[str, Process],
+    say: Callable[[str], None],
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Start and build all at once, since one does not fill the cores while it compiles.
+
+    `processes` gets those that run, in the order of the contestants, and has each from its start: so the caller can
+    close them whatever happens here.
+
+    Returns:
+        What each that runs says of itself, a record for each that doesn't, and a sentence for each that failed.
+    """
+
+    def start(contestant: Contestant) -> dict[str, Any]:
+        say(f"{workload.name}: {contestant.name} starts")
+        process = processes[contestant.name] = Process(contestant, workload, folder)
+        return process.ask() | process.ask("build")
+
+    with ThreadPoolExecutor(machine.cores()) as starting:
+        answers = {contestant.name: starting.submit(start, contestant) for contestant in contestants}
+    facts: dict[str, dict[str, Any]] = {}
+    records: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for name, answer in answers.items():
+        process = processes.pop(name)
+        processes[name] = process  # behind those that were asked for before it
+        try:
+            facts[name] = answer.result()
+        except (Absent, Failed) as reason:
+            processes.pop(name).close()
+            if isinstance(reason, Failed):
+                problems.append(f"{workload.name}: {reason}")
+            absent = str(reason) if isinstance(reason, Absent) else "it failed"
+            records += [
+                {"workload": workload.name, "mode": mode, "contestant": name, "absent": absent}
+                for mode in modes
+            ]
+    return facts, records, problems
+
+
+def _race(
+    workload: Workload,
+    processes: dict[str, Process],
+    facts: dict[str, dict[str, Any]],
+    modes: Sequence[str],
+    rounds: int,
+    patience: Patience,
+    say: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Let those that run take their turns in each mode, and hold what they computed against the first's."""
+    problems = compare_outputs({name: facts[name].pop("outputs") for name in processes})
+    courses = {mode: _run(workload, processes, mode, rounds, patience, say) for mode in modes}
+    if "train" in modes:
+        losses = {name: course.losses for name, course in courses["train"].items()}
+        problems += [f"{workload.name}: {one}" for one in compare_losses(losses, workload.tolerance)]
+    for name, process in processes.items():
+        facts[name] |= process.ask("finish")
+    records = [
+        _record(workload, mode, name, course, facts[name])
+        for mode in modes
+        for name, course in courses[mode].items()
+    ]
     return records, problems
 
 

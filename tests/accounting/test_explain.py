@@ -77,6 +77,47 @@ def test_a_convolution_has_separate_weights_for_each_channel_and_shares_them_bet
     )
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "words"),
+    [
+        (layers.Dense(1), (1,), "The one unit has its own weight for the one feature, and one bias."),
+        (layers.Dense(1), (5,), "The one unit has its own weight for each of the 5 features, and one bias."),
+        (
+            layers.DepthwiseConv2D(3),
+            (4, 4, 1),
+            "The one input channel has one kernel of 3×3 weights; every position",
+        ),
+        (layers.SeparableConv2D(1, 1), (4, 4, 1), "The one input channel has 1 weight; every position"),
+        (
+            layers.SeparableConv2D(1, 1),
+            (4, 4, 1),
+            "Then the one filter weighs the one channel this gives, with one",
+        ),
+        (layers.LSTM(1), (3, 1), "weighs the one feature of a step and the one output of the step before"),
+        (layers.Embedding(1, 1), (1,), "One row of 1 number for the one token; "),
+        (layers.PReLU(), (1,), "one for the one feature."),
+        (layers.PReLU(), (4, 1), "one for each of the 4 places along length."),
+        (
+            layers.EinsumDense("ab,bc->ac", output_shape=1, bias_axes="c"),
+            (1,),
+            "The one unit c it makes has its own weight for the one feature b it reads, and one bias.",
+        ),
+        (
+            layers.EinsumDense("ab,bcd->acd", output_shape=(1, 1), bias_axes="cd"),
+            (1,),
+            "The one value (1 unit c × 1 unit d) it makes has its own weight for the one feature b it reads",
+        ),
+        (layers.Flatten(), (1, 1), "1·1 = 1 value in a row"),
+    ],
+)
+def test_one_unit_filter_channel_or_token_is_said_in_the_singular(
+    layer: layers.Layer, shape: tuple[int, ...], words: str
+) -> None:
+    text = " ".join(explain(tally.Sequential([tally.Input(shape), layer]).account()).to_json().split())
+    assert words in text
+    assert "the 1 " not in text
+
+
 def test_the_size_of_the_image_enters_a_dense_layer_through_flattening() -> None:
     assert remarks(mnist(), "dense", "absent").endswith("through 'flatten': 5·5·64 = 1,600 features.")
     assert "only the last axis" in remarks(ledger("m", dense("dense", 4, 2)), "dense", "absent")

@@ -2,14 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 import tally
 from accounting.sums import evaluate
 from tally import layers
+from tally.accounting import Entry, Ledger, Owner
 from tally.accounting import what_if as figures
 from tally.core import naming
 from tally.core.errors import ArgumentError, UnbuiltError
@@ -284,6 +288,57 @@ def test_a_ledger_alone_tells_of_the_layer_and_of_the_total_where_the_shape_stay
     assert found["filters=128"].note == "What follows isn't built again: the model itself is not at hand."
     with pytest.raises(ArgumentError, match="A Sequential can't be made again from a ledger alone"):
         tally.what_if(tally.account(tally.Sequential([tally.Input((3,))], name="empty")), **QUIET)
+
+
+def weights_file(folder: Path, **arrays: tuple[int, ...]) -> Path:
+    """A file of weights as PyTorch names them: nothing in it says what goes in."""
+    path = folder / "weights.safetensors"
+    save_file({name: np.zeros(shape, np.float32) for name, shape in arrays.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "change", "reads", "before", "after"),
+    [
+        ({"a.weight": (4, 3), "a.bias": (4,)}, {"units": 8}, (None, 3), 16, 32),
+        ({"a/kernel": (3, 4), "a/bias": (4,)}, {"use_bias": False}, (None, 3), 16, 12),
+        ({"a.weight": (4, 2, 3, 3), "a.bias": (4,)}, {"filters": 8}, (None, None, None, 2), 76, 152),
+        ({"embedding.weight": (10, 3)}, {"output_dim": 8}, (None, None), 30, 80),
+    ],
+)
+def test_a_file_of_weights_tells_what_a_layer_reads(tmp_path, arrays, change, reads, before, after) -> None:
+    path = weights_file(tmp_path, **arrays, **{"other.weight": (5, 5), "other.bias": (5,)})
+    layer = re.split("[./]", next(iter(arrays)))[0]
+    found = tally.what_if(path, layer, **change, **QUIET)
+    assert found.input_shapes == (reads,)
+    assert (found.as_it_is.parameters, found.variants[1].parameters) == (before, after)
+    assert found.as_it_is.total == before + 30
+
+
+def test_a_grouped_convolution_of_pytorch_keeps_its_groups_and_its_layout() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, groups=2))
+    found = tally.what_if(model, "0", filters=8, **QUIET)
+    assert found.input_shapes == ((None, 2, None, None),)
+    assert [variant.parameters for variant in found.variants] == [40, 80]
+    assert found.variants[1].output_shapes[0][1] == 8
+
+
+def test_a_layer_that_a_file_does_not_tell_enough_of_is_refused_with_the_reason(tmp_path) -> None:
+    path = weights_file(
+        tmp_path, **{"bn.weight": (4,), "bn.bias": (4,), "bn.running_mean": (4,), "bn.running_var": (4,)}
+    )
+    with pytest.raises(
+        ArgumentError, match="no input of 'bn' is known, and its weights don't tell its shape"
+    ):
+        tally.what_if(path, "bn", **QUIET)
+    assert (
+        tally.what_if(path, "bn", input_shape=(None, 4), center=False, **QUIET).variants[1].parameters == 12
+    )
+    odd = Entry(path="d/kernel", owner="d", name="kernel", shape=(3, 4), axes=("features", "units"))
+    gain = Entry(path="d/gain", owner="d", name="gain", shape=(4,), axes=("units",))
+    owner = Owner(path="d", type="Dense", options=(("units", 4), ("use_bias", False)))
+    with pytest.raises(ArgumentError, match=r"'d' has 16 parameters, and a Dense made from .* would have 12"):
+        tally.what_if(Ledger(name="odd", owners=(owner,), entries=(odd, gain)), "d", **QUIET)
 
 
 @pytest.mark.parametrize(

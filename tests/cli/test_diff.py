@@ -1,8 +1,10 @@
 """The command `tally diff`: two models, two files, or a file and a model; 1 where they differ."""
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -42,6 +44,21 @@ def script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "models.py").write_text(SCRIPT)
+
+
+def test_the_script_that_starts_the_command_is_no_line_of_the_users(tmp_path):
+    Path("tally").write_text("import sys\nfrom tally.cli.main import main\nsys.exit(main())\n")
+    for name in ("small", "wide"):
+        runpy.run_path("models.py")[name]().save(f"{name}.keras")
+    ran = subprocess.run(
+        [sys.executable, "tally", "diff", "small.keras", "wide.keras", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1, ran.stderr
+    changes = json.loads(ran.stdout)["changes"]
+    assert changes
+    assert {change["where"] for change in changes} == {None}
 
 
 def test_two_models_that_differ(capsys):

@@ -60,7 +60,7 @@ def test_the_compilers_figures_stand_beside(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "Compared with the compiler" in shown
     assert "the compiler's plan" in shown
-    assert "measured in a run 120.56 KB" in " ".join(shown.split())
+    assert "measured in a run 120.56 KiB" in " ".join(shown.split())
 
 
 def test_a_ledger_is_planned_without_its_model(tmp_path, capsys):

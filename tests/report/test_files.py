@@ -42,7 +42,7 @@ def test_a_plan_of_a_decoder_tells_what_a_token_costs() -> None:
     ledger = decoder(num_key_value_heads=8, max_position_embeddings=8192)
     text = " ".join(render(draw(plan_ledger(ledger, batch_size=4, training=False))).split())
     assert "32 layers × 8 key heads × 2 × 128 numbers in bfloat16 = 131,072 bytes for each token" in text
-    assert "a sequence takes 1.00 GB, and a batch of 4 takes 4.00 GB" in text
+    assert "a sequence takes 1.00 GiB, and a batch of 4 takes 4.00 GiB" in text
 
 
 @pytest.mark.parametrize("other", ["kv_lora_rank", "is_encoder_decoder"])

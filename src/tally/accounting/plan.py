@@ -6,13 +6,14 @@ knows the weights exactly and the rest as far as sizes tell.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from typing import NamedTuple
 
 from tally.accounting.cache import KeyValueCache, cache_of
 from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Entry, Ledger, Owner, bits
-from tally.accounting.words import listed, plural
+from tally.accounting.words import listed, plural, sentence
 from tally.accounting.work import multiply_adds, output_values, total_multiply_adds
 
 PLAN_VERSION = 1
@@ -290,23 +291,13 @@ def plan_ledger(
     stored = under(ledger, policy)
     trainable = [entry for entry in stored.counted if entry.state == "trainable"]
     trains = training and bool(trainable)
+    fixed = _fixed(stored, trainable if trains else (), slots if trains else ())
     computed = _computed(ledger, policy)
-    size = bits(computed) * batch_size
-    outputs = {owner.path: _bytes(output_values(owner), size) for owner in ledger.owners}
-    inside = {owner.path for owner in ledger.owners if ledger.children(owner.path)}
-    sizes = [found for path, found in outputs.items() if path not in inside and found is not None]
-    made = sum(sizes)
-    parameters = sum(
-        entry.nbytes for entry in stored.entries if entry.state not in ("optimizer", "untracked")
-    )
-    gradients = sum(entry.nbytes for entry in trainable) if trains else 0
-    remembered = _bytes_of(slots) if trains else 0
-    largest = max((found or 0 for found in outputs.values()), default=0)
-    fixed = parameters + gradients + remembered
-    step = Memory(activations=made if sizes else None, peak=fixed + made)
-    unbuilt = [o.path for o in ledger.owners if o.status == "unbuilt" and o.path not in inside]
-    unknown = [path for path, found in outputs.items() if found is None and path not in {*inside, *unbuilt}]
-    each = -(-made // batch_size) if trains else -(-largest // batch_size)
+    outputs = _outputs(ledger, bits(computed) * batch_size)
+    made, largest = (size if outputs.known else None for size in (outputs.made, outputs.largest))
+    step = Memory(activations=made, peak=fixed.whole + outputs.made)
+    prediction = Memory(activations=largest, peak=fixed.parameters + outputs.largest)
+    each = -(-(outputs.made if trains else outputs.largest) // batch_size)
     return Plan(
         name=ledger.name,
         batch_size=batch_size,
@@ -315,24 +306,83 @@ def plan_ledger(
         policy=policy or "as stored",
         device="any",
         count=ledger.total,
-        parameters=parameters,
-        gradients=gradients,
-        optimizer=remembered,
+        parameters=fixed.parameters,
+        gradients=fixed.gradients,
+        optimizer=fixed.optimizer,
         optimizer_name=optimizer if trains else None,
         step=step if trains else None,
-        prediction=Memory(activations=largest if sizes else None, peak=parameters + largest),
+        prediction=prediction,
         multiply_adds=total_multiply_adds(ledger),
-        layers=tuple(_layer(ledger, owner, outputs[owner.path]) for owner in ledger.owners),
+        layers=tuple(_layer(ledger, owner, outputs.of[owner.path]) for owner in ledger.owners),
         memory=memory,
-        largest_batch=None if memory is None or not each else _fitting(memory, fixed, each),
-        fixed=None if memory is None else fixed,
+        largest_batch=None if memory is None or not each else _fitting(memory, fixed.whole, each),
+        fixed=None if memory is None else fixed.whole,
         per_example=None if memory is None or not each else each,
         optimizers=tuple(_remembered(stored)) if trains else (),
         cache=cache_of(ledger, computed),
         notes=(
-            *_doubts(ledger, unknown, unbuilt, bool(sizes)),
+            *_doubts(ledger, outputs),
             *([_NOTHING_LEARNS] if training and not trains and ledger.entries else []),
         ),
+    )
+
+
+class _Fixed(NamedTuple):
+    """The bytes that a batch of any size takes."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def whole(self) -> int:
+        return sum(self)
+
+
+def _fixed(stored: Ledger, trained: Iterable[Entry], slots: Sequence[tuple[int, str]]) -> _Fixed:
+    kept = (entry for entry in stored.entries if entry.state not in ("optimizer", "untracked"))
+    return _Fixed(
+        parameters=sum(entry.nbytes for entry in kept),
+        gradients=sum(entry.nbytes for entry in trained),
+        optimizer=_bytes_of(slots),
+    )
+
+
+class _Outputs(NamedTuple):
+    """What the layers make of a batch.
+
+    Args:
+        of: Bytes by path; None where a size is open.
+        made: Of all layers that hold no others, together.
+        largest: Of the layer that makes most.
+        known: Whether the size is known of any layer that holds no others.
+        unknown: Paths of layers that would count, of which a size is open.
+        unbuilt: Paths of those that wait for an input.
+    """
+
+    of: dict[str, int | None]
+    made: int
+    largest: int
+    known: bool
+    unknown: list[str]
+    unbuilt: list[str]
+
+
+def _outputs(ledger: Ledger, size: int) -> _Outputs:
+    """Find what the layers make, at so many bits for each value of an example."""
+    found = {owner.path: _bytes(output_values(owner), size) for owner in ledger.owners}
+    around = {owner.path for owner in ledger.owners if ledger.children(owner.path)}
+    unbuilt = [
+        owner.path for owner in ledger.owners if owner.status == "unbuilt" and owner.path not in around
+    ]
+    sizes = [made for path, made in found.items() if path not in around and made is not None]
+    return _Outputs(
+        of=found,
+        made=sum(sizes),
+        largest=max((made or 0 for made in found.values()), default=0),
+        known=bool(sizes),
+        unknown=[path for path, made in found.items() if made is None and path not in {*around, *unbuilt}],
+        unbuilt=unbuilt,
     )
 
 
@@ -373,8 +423,8 @@ def _bytes_of(slots: Sequence[tuple[int, str]]) -> int:
     return sum(-(-count * bits(dtype) // 8) for count, dtype in slots)
 
 
-def _doubts(ledger: Ledger, unknown: list[str], unbuilt: list[str], some: bool) -> Iterator[str]:
-    if not some:
+def _doubts(ledger: Ledger, outputs: _Outputs) -> Iterator[str]:
+    if not outputs.known:
         yield (
             f"Activations and FLOPs are not told: the account ({ledger.source}) has no sizes of what goes in and out "
             "of the layers. What is planned is what doesn't depend on them."
@@ -384,11 +434,12 @@ def _doubts(ledger: Ledger, unknown: list[str], unbuilt: list[str], some: bool) 
             "No call could be followed. Activations are the outputs of all layers together, which is at least what "
             "training keeps; FLOPs are not told."
         )
-    if unbuilt:
-        waiting = dialect(ledger.source).waiting
-        yield f"{waiting[0].upper()}{waiting[1:]} yet, and so not counted: {listed(unbuilt, 3)}."
-    if unknown and some:
-        yield f"The sizes of {plural(len(unknown), 'output')} are open and left out: {listed(unknown, 3)}."
+    if outputs.unbuilt:
+        waiting = sentence(dialect(ledger.source).waiting)
+        yield f"{waiting} yet, and so not counted: {listed(outputs.unbuilt, 3)}."
+    if outputs.unknown and outputs.known:
+        sizes = f"The sizes of {plural(len(outputs.unknown), 'output')}"
+        yield f"{sizes} are open and left out: {listed(outputs.unknown, 3)}."
 
 
 def _layer(ledger: Ledger, owner: Owner, outputs: int | None) -> LayerPlan:

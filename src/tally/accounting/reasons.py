@@ -10,7 +10,7 @@ from tally.accounting.remark import Entries, Reason, Remark
 from tally.accounting.shapes import Sources, input_lines, output_lines
 from tally.accounting.sharing import SHARING
 from tally.accounting.weightless import WEIGHTLESS
-from tally.accounting.words import inside, listed, plural
+from tally.accounting.words import inside, listed, plural, sentence
 
 
 def reasons(owner: Owner, ledger: Ledger, came: Sources | None = None) -> tuple[Remark, ...]:
@@ -40,13 +40,9 @@ def _unbuilt(owner: Owner, _: Entries, ledger: Ledger) -> Iterator[Remark]:
         what = f"some layers inside it are {say.waiting}" if inside else "it has no weights yet"
         yield Remark(
             kind="unbuilt",
-            text=f"{_capital(say.waiting)}: {what}, because the shapes of weights follow from an input, and it has "
-            f"seen none. {_capital(say.feed)}.",
+            text=f"{sentence(say.waiting)}: {what}, because the shapes of weights follow from an input, and it has "
+            f"seen none. {sentence(say.feed)}.",
         )
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _inside(owner: Owner, _: Entries, __: Ledger) -> Iterator[Remark]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner
 from tally.accounting.remark import Entries, Reason, Remark
 from tally.accounting.window import output_arithmetic
-from tally.accounting.words import POSITIONS, ROLES, listed, plural, singular
+from tally.accounting.words import POSITIONS, ROLES, each, listed, plural, sentence, singular, the
 
 
 def _convolution(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
@@ -24,12 +24,7 @@ def _convolution(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
         if "filters" not in sizes:
             yield Remark(kind="weights", text=_each_channel(sizes))
         elif "depthwise channels" in sizes:
-            filters, channels = (
-                plural(sizes["filters"], "filter"),
-                plural(sizes["depthwise channels"], "channel"),
-            )
-            text = f"Then each of the {filters} mixes the {channels} this gives, with one weight for each."
-            yield Remark(kind="weights", text=text)
+            yield Remark(kind="weights", text=_pointwise(sizes["filters"], sizes["depthwise channels"]))
         else:
             yield Remark(kind="weights", text=_each_filter(sizes, owner.option("groups", 1)))
     if sides := list(dict.fromkeys(side for entry in kernels for side in _sides(entry.axes))):
@@ -38,6 +33,13 @@ def _convolution(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
             text=f"The {listed(sides)} of the input and the batch size do not enter: "
             "the same weights serve them all.",
         )
+
+
+def _pointwise(filters: int, channels: int) -> str:
+    """Say what comes after a kernel for each channel: the filters that mix what it gives."""
+    if channels == 1:
+        return f"Then {each(filters, 'filter')} weighs the one channel this gives, with one weight."
+    return f"Then {each(filters, 'filter')} mixes the {channels:,} channels this gives, with one weight for each."
 
 
 def _sides(axes: Sequence[str]) -> list[str]:
@@ -62,17 +64,17 @@ def _each_channel(sizes: dict[str, int]) -> str:
     several = sizes.get("depth multiplier", 1)
     own = f"one kernel of {weights}" if several == 1 else f"{several:,} kernels of {weights}"
     own = own if weights != "weight" else plural(several, "weight")
-    return (
-        f"Each of the {plural(sizes['input channels'], 'input channel')} has {own} of its own; "
-        f"channels are not mixed here, and {places} shares the same weights."
-    )
+    who = sentence(each(sizes["input channels"], "input channel"))
+    if sizes["input channels"] == 1:
+        return f"{who} has {own}; {places} shares {'it' if own == '1 weight' else 'the same weights'}."
+    return f"{who} has {own} of its own; channels are not mixed here, and {places} shares the same weights."
 
 
 def _each_filter(sizes: dict[str, int], groups: int) -> str:
     weights, kernels, places = _window(sizes)
     filters = sizes["filters"]
     channels = next(size for name, size in sizes.items() if name.startswith("input channels"))
-    who = "The one filter" if filters == 1 else f"Each of the {filters:,} filters"
+    who = sentence(each(filters, "filter"))
     group = f" of its group ({channels * groups:,} channels in {groups:,} groups)" if groups > 1 else ""
     if channels == 1:
         them = "it" if weights == "weight" else "them"
@@ -93,8 +95,7 @@ def _matrix(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:
     bias = ", and one bias" if any(entry.name == "bias" for entry in entries) else ""
     yield Remark(
         kind="weights",
-        text=f"Each of the {plural(units, 'unit')} has its own weight for each of the "
-        f"{plural(features, 'feature')}{bias}.",
+        text=f"{sentence(each(units, 'unit'))} has its own weight for {each(features, 'feature')}{bias}.",
     )
     flat = _flattened(ledger, owner)
     if flat is not None:
@@ -122,9 +123,10 @@ def _projection(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     read = [name for name in kernel.axes if name not in made]
     if made and read:
         own = ", and one bias" if bias is not None else ""
-        outputs = _all_of([(name, size) for name, size in sized if name in made])
-        inputs = _all_of([(name, size) for name, size in sized if name in read])
-        text = f"Each of the {outputs} it makes has its own weight for each of the {inputs} it reads{own}."
+        outputs, inputs = (
+            _each_of([(name, size) for name, size in sized if name in names]) for names in (made, read)
+        )
+        text = f"{sentence(outputs)} it makes has its own weight for {inputs} it reads{own}."
         yield Remark(kind="weights", text=text)
     yield Remark(
         kind="absent",
@@ -132,10 +134,13 @@ def _projection(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     )
 
 
-def _all_of(axes: Sequence[tuple[str, int]]) -> str:
-    """Say how many values stand along some axes: `8 features`, `8 values (2 heads × 4 key size)`."""
+def _each_of(axes: Sequence[tuple[str, int]]) -> str:
+    """Say each of the values along some axes: `each of the 8 features`, `each of the 8 values (2 heads × 4 size)`."""
     product = " × ".join(f"{size:,} {singular(name) if size == 1 else name}" for name, size in axes)
-    return f"{plural(math.prod(size for _, size in axes), 'value')} ({product})" if len(axes) > 1 else product
+    if len(axes) > 1:
+        return f"{each(math.prod(size for _, size in axes), 'value')} ({product})"
+    name, size = axes[0]
+    return f"the one {singular(name)}" if size == 1 else f"each of the {product}"
 
 
 def _flattened(ledger: Ledger, owner: Owner) -> Owner | None:
@@ -188,12 +193,16 @@ def _normalisation(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark
 def _slopes(owner: Owner, entries: Entries, _: Ledger) -> Iterator[Remark]:
     if owner.type != "PReLU" or not entries or not owner.builtin:
         return
-    axes = zip(entries[0].axes, entries[0].shape, strict=True)
-    shared = [name for name, size in axes if size == 1 and name]
+    slopes = entries[0]
+    whole = next(
+        (shape[1:] for shape in owner.input_shapes if len(shape) == len(slopes.shape) + 1), slopes.shape
+    )
+    axes = zip(slopes.axes, slopes.shape, whole, strict=True)
+    shared = [name for name, size, values in axes if size == 1 != values and name]
     along = f", shared along {listed(shared)}" if shared else ""
     yield Remark(
         kind="weights",
-        text=f"{entries[0].name} is the slope for negative values: one for {_each(entries[0])}{along}.",
+        text=f"{slopes.name} is the slope for negative values: one for {_each(slopes)}{along}.",
     )
 
 
@@ -212,7 +221,8 @@ def _each(entry: Entry) -> str:
     if entry.size == 1:
         return f"the one {singular(entry.axes[-1])}"
     if len(axes) == 1:
-        return f"each of the {axes[0][1]:,} {axes[0][0]}"
+        name, size = axes[0]
+        return f"each of the {size:,} {name if name.endswith('s') else f'places along {name}'}"
     return f"each of the {plural(entry.size, 'place')} ({' × '.join(entry.axes)})"
 
 
@@ -224,13 +234,13 @@ def _recurrence(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Rema
     units, gates = recurrent.shape[0], recurrent.shape[1] // recurrent.shape[0]
     sums = weights["bias"].size // recurrent.shape[1] if "bias" in weights else 0
     bias = f", and has {'a bias' if sums == 1 else f'{sums} biases'}" if sums else ""
-    who = f"Each of the {plural(units, 'unit')}"
+    who = sentence(each(units, "unit"))
     names = f" ({_GATES[owner.type]})" if owner.type in _GATES and owner.builtin else ""
     who = f"{who} has {gates:,} gates{names}. Each gate" if gates > 1 else who
     yield Remark(
         kind="weights",
-        text=f"{who} weighs the {plural(kernel.shape[0], 'feature')} of a step and the "
-        f"{plural(units, 'output')} of the step before{bias}.",
+        text=f"{who} weighs {the(kernel.shape[0], 'feature')} of a step and "
+        f"{the(units, 'output')} of the step before{bias}.",
     )
     yield Remark(
         kind="absent",
@@ -250,7 +260,7 @@ def _table(owner: Owner, entries: Entries, ledger: Ledger) -> Iterator[Remark]:
     tokens, width = entries[0].shape
     yield Remark(
         kind="weights",
-        text=f"One row of {plural(width, 'number')} for each of the {plural(tokens, 'token')}; "
+        text=f"One row of {plural(width, 'number')} for {each(tokens, 'token')}; "
         "a token's row is looked up, nothing is multiplied.",
     )
     yield Remark(

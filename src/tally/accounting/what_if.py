@@ -7,7 +7,7 @@ from typing import Any
 
 from tally.accounting.explain import explain
 from tally.accounting.formula import Formula, sum_of_formulas
-from tally.accounting.ledger import COUNTED, Ledger, Owner, Shape
+from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, Shape
 from tally.accounting.words import inside, plural
 from tally.accounting.work import total_multiply_adds
 
@@ -194,6 +194,36 @@ def _units(ledger: Ledger, path: str) -> Iterator[Owner]:
             yield owner
         else:
             yield from _units(ledger, owner.path)
+
+
+def read_shape(owner: Owner, entries: Iterable[Entry]) -> Shape | None:
+    """Tell from a layer's weights alone what it reads, the batch first and open sizes as None.
+
+    Args:
+        owner: The layer, of which no input was seen: the account of a file of weights knows none.
+        entries: Its weights, with their axes named.
+
+    Returns:
+        The shape; None where no weight says how much goes in, as in a normalisation or a layer of unknown kind.
+
+    Example:
+        >>> kernel = Entry(path="d/kernel", owner="d", shape=(10, 5), axes=("features", "units"))
+        >>> read_shape(Owner(path="d", type="Dense"), [kernel])
+        (None, 10)
+    """
+    for entry in entries:
+        sizes = dict(zip(entry.axes, entry.shape, strict=True))
+        if owner.type == "Dense" and {"features", "units"} == set(sizes):
+            return (None, sizes["features"])
+        if owner.type == "Embedding" and "tokens" in sizes:
+            return (None, None)
+        sides = [None for name in sizes if name.startswith("kernel ")]
+        channels = next((name for name in sizes if name.startswith("input channels")), None)
+        if sides and channels is not None:
+            read = sizes[channels] * (owner.option("groups", 1) if "per group" in channels else 1)
+            first = owner.option("data_format") == "channels_first"
+            return (None, read, *sides) if first else (None, *sides, read)
+    return None
 
 
 def stands_apart(ledger: Ledger, path: str) -> bool:

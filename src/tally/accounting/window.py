@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from tally.accounting.ledger import Owner, Shape
+from tally.accounting.words import plural
 
 SIDES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -39,7 +40,7 @@ def output_arithmetic(owner: Owner) -> tuple[str, ...]:
     before, after = owner.input_shapes[0], owner.output_shapes[0]
     sizes = [size for size in before[1:] if size is not None]
     if owner.type == "Flatten" and len(sizes) == len(before) - 1 > 1:
-        return (f"{'·'.join(f'{size:,}' for size in sizes)} = {math.prod(sizes):,} values in a row",)
+        return (f"{'·'.join(f'{size:,}' for size in sizes)} = {plural(math.prod(sizes), 'value')} in a row",)
     rule = _rule(owner)
     if rule is None or len(before) != len(after) or len(before) - 2 not in SIDES:
         return ()

@@ -1,5 +1,7 @@
 """What kinds of layers do, said in a sentence: why a layer has no weights, and what it does instead."""
 
+import re
+
 _INSTEAD = {
     "Activation": "applies a fixed function",
     "ActivityRegularization": "adds a penalty to the loss and passes values on unchanged",
@@ -129,10 +131,12 @@ def singular(name: str) -> str:
     """Write the noun of an axis for a size of one.
 
     Example:
-        >>> singular("units"), singular("input channels per group"), singular("biases")
-        ('unit', 'input channel per group', 'bias')
+        >>> singular("units"), singular("input channels per group"), singular("biases"), singular("units c")
+        ('unit', 'input channel per group', 'bias', 'unit c')
     """
     noun, per, of = name.partition(" per ")
+    if letter := re.fullmatch(r"(\w+s) \w", noun):  # of an einsum: `units c`
+        return noun.replace(letter[1], singular(letter[1])) + per + of
     if noun.endswith("ses"):
         noun = noun[:-2]
     elif noun.endswith("s") and not noun.endswith("ss"):
@@ -143,3 +147,28 @@ def singular(name: str) -> str:
 def plural(number: int, what: str) -> str:
     """Write a number with its noun, `1 weight` or `1,200 weights`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def each(number: int, what: str) -> str:
+    """Write whom a sentence says something of: `each of the 3 units`, and of a single one `the one unit`.
+
+    Example:
+        >>> each(3, "unit"), each(1, "unit")
+        ('each of the 3 units', 'the one unit')
+    """
+    return the(number, what) if number == 1 else f"each of {the(number, what)}"
+
+
+def the(number: int, what: str) -> str:
+    """Write a number of things that the reader knows: `the 3 units`, `the one unit`.
+
+    Example:
+        >>> the(3, "unit"), the(1, "unit")
+        ('the 3 units', 'the one unit')
+    """
+    return f"the one {what}" if number == 1 else f"the {plural(number, what)}"
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter, and leave the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tally import __version__
 from tally.cli.codes import COULD_NOT_RUN, DOES_NOT_HOLD, HOLDS
-from tally.core.errors import TallyError, raised_at
+from tally.core.errors import TallyError, leave_out, raised_at
 
 _COMMANDS = {
     "demo": "build, explain, train, test, save and load a small convnet",
@@ -32,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows `tally`; those of the process unless given.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        leave_out(
+            sys._getframe(1).f_code.co_filename
+        )  # the script that an installer made: no model is made there
     options = _parser(next((word for word in arguments if not word.startswith("-")), None)).parse_args(
         arguments
     )

@@ -31,7 +31,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "--optimizer", metavar="NAME", help="such as adamw (default: the compiled one, or adam)"
     )
     parser.add_argument(
-        "--memory", metavar="SIZE", help="such as 16GB: whether it fits, and the largest batch"
+        "--memory",
+        metavar="SIZE",
+        help="such as 16GB (16,000,000,000 bytes) or 16GiB: whether it fits, and the largest batch",
     )
     parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the one at hand")
     parser.add_argument(

@@ -8,9 +8,8 @@ from types import FrameType, TracebackType
 
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INSTALLED = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "purelib", "platlib")})
-
-
 _NOT_USERS = (_LIBRARY, *_INSTALLED, "<frozen", "<string>")
+_STARTERS = set[str]()
 
 
 class TallyError(Exception):
@@ -58,7 +57,16 @@ class SavingError(TallyError, ValueError):
 
 def is_users(filename: str) -> bool:
     """Whether a source file is the user's own, and not this library's or an installed package's."""
-    return not filename.startswith(_NOT_USERS)
+    return not filename.startswith(_NOT_USERS) and filename not in _STARTERS
+
+
+def leave_out(filename: str) -> None:
+    """Take a source file for none of the user's own from now on: the script that a command was started by.
+
+    Args:
+        filename: As the interpreter knows it; it may lie in any folder, so only its caller can say that it is one.
+    """
+    _STARTERS.add(filename)
 
 
 def users_line() -> str | None:

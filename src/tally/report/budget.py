@@ -38,9 +38,8 @@ def draw(check: Check, *, width: int | None = None) -> Document:
     parts.extend(_findings(check))
     parts.extend(_lock(check))
     if check.untracked:
-        text = (
-            f"{plural(check.untracked, 'number')} act as weights without being tracked, and are in no figure."
-        )
+        act, are = ("acts as a weight", "is") if check.untracked == 1 else ("act as weights", "are")
+        text = f"{plural(check.untracked, 'number')} {act} without being tracked, and {are} in no figure."
         parts.append(Note(text, "warning"))
     return Document(tuple(parts), width)
 

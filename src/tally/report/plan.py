@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tally.accounting.plan import RESERVE, Compiled, LayerPlan, Memory, Plan
 from tally.accounting.words import plural
 from tally.report.document import Column, Document, Note, Part, Row, Table, Text, Title
-from tally.report.figures import count, memory
+from tally.report.figures import binary, count
 
 _TOP = 8
 """Layers in a table of the heaviest."""
@@ -69,24 +69,24 @@ def _memory(plan: Plan) -> Iterator[Part]:
 
 def _memory_rows(plan: Plan, ways: list[tuple[str, Memory]]) -> Iterator[Row]:
     trains = [title != "prediction" for title, _ in ways]
-    yield ("weights", *(memory(plan.parameters) for _ in ways))
+    yield ("weights", *(binary(plan.parameters) for _ in ways))
     if plan.training:
-        yield ("gradients", *(memory(plan.gradients) if one else "" for one in trains))
+        yield ("gradients", *(binary(plan.gradients) if one else "" for one in trains))
         yield (
             f"optimizer ({plan.optimizer_name})",
-            *(memory(plan.optimizer) if one else "" for one in trains),
+            *(binary(plan.optimizer) if one else "" for one in trains),
         )
     yield ("activations", *(_activations(plan, way) for _, way in ways))
     if plan.batch is not None:
-        yield ("the batch", *(memory(plan.batch) for _ in ways))
+        yield ("the batch", *(binary(plan.batch) for _ in ways))
 
 
 def _peaks(plan: Plan, ways: list[tuple[str, Memory]]) -> Row:
-    return ("at the peak", *(_least(plan) + memory(way.peak) for _, way in ways))
+    return ("at the peak", *(_least(plan) + binary(way.peak) for _, way in ways))
 
 
 def _activations(plan: Plan, way: Memory) -> str:
-    return "not told" if way.activations is None else _least(plan) + memory(way.activations)
+    return "not told" if way.activations is None else _least(plan) + binary(way.activations)
 
 
 def _least(plan: Plan) -> str:
@@ -139,11 +139,11 @@ def _work_rows(plan: Plan) -> Iterator[Row]:
 def _heaviest(plan: Plan) -> Iterator[Part]:
     yield from _ranking(plan.layers, "Most multiply-adds", "one example", _multiply_adds, count)
     if plan.training and plan.followed:
-        yield from _ranking(plan.layers, "Most kept for the backward pass", "a batch", _kept, memory)
+        yield from _ranking(plan.layers, "Most kept for the backward pass", "a batch", _kept, binary)
         return
     around = {layer.path[:place] for layer in plan.layers for place in _places(layer.path)}
     innermost = [layer for layer in plan.layers if layer.path and layer.path not in around]
-    yield from _ranking(innermost, "Largest outputs", "a batch", _outputs, memory)
+    yield from _ranking(innermost, "Largest outputs", "a batch", _outputs, binary)
 
 
 def _places(path: str) -> Iterator[int]:
@@ -198,7 +198,7 @@ def _optimizers(plan: Plan) -> Iterator[Part]:
     yield Title("With other optimizers", 2, "without activations")
     columns = (Column(), Column(title="remembered", align="right"), Column(title="training", align="right"))
     whole = plan.parameters + plan.gradients
-    rows = tuple((name, memory(kept), memory(whole + kept)) for name, kept in plan.optimizers)
+    rows = tuple((name, binary(kept), binary(whole + kept)) for name, kept in plan.optimizers)
     yield Table(columns=columns, rows=rows)
 
 
@@ -211,7 +211,7 @@ def _cache(plan: Plan) -> Iterator[Part]:
     sizes = (
         f"2 × {count(cache.key_size)}" if same else f"({count(cache.key_size)} + {count(cache.value_size)})"
     )
-    yield Title("Keys and values of the tokens before", 2, f"{memory(cache.per_token)} a token")
+    yield Title("Keys and values of the tokens before", 2, f"{binary(cache.per_token)} a token")
     yield Text(
         f"{plural(cache.layers, 'layer')} × {plural(cache.heads, 'key head')} × {sizes} numbers in {cache.dtype} = "
         f"{count(cache.per_token)} bytes for each token of each sequence, where none is forgotten."
@@ -219,23 +219,23 @@ def _cache(plan: Plan) -> Iterator[Part]:
     if cache.context is not None:
         whole = cache.per_token * cache.context
         yield Text(
-            f"At {count(cache.context)} tokens, the most the model reads, a sequence takes {memory(whole)}, and a "
-            f"batch of {count(plan.batch_size)} takes {memory(whole * plan.batch_size)}, beside what is planned above."
+            f"At {count(cache.context)} tokens, the most the model reads, a sequence takes {binary(whole)}, and a "
+            f"batch of {count(plan.batch_size)} takes {binary(whole * plan.batch_size)}, beside what is planned above."
         )
 
 
 def _batch(plan: Plan) -> Iterator[Part]:
     if plan.memory is None:
         return
-    yield Title(f"What fits {count(plan.memory)} bytes ({memory(plan.memory)})", 2)
+    yield Title(f"What fits {count(plan.memory)} bytes ({binary(plan.memory)})", 2)
     if plan.largest_batch is None:
         yield from _known(plan)
         return
     kept = f"with {RESERVE:.0%} left free for the runtime and for gaps"
     if plan.fixed is not None and plan.per_example is not None:
-        each = _least(plan) + memory(plan.per_example)
+        each = _least(plan) + binary(plan.per_example)
         found = ", found from two sizes of batch" if plan.followed else ""
-        yield Text(f"Whatever the batch, {memory(plan.fixed)}; each example adds {each}{found}.")
+        yield Text(f"Whatever the batch, {binary(plan.fixed)}; each example adds {each}{found}.")
     most = "" if plan.followed else "at most "
     if not plan.largest_batch:
         yield Note(f"Not even a batch of 1 fits, {kept}.", "error")
@@ -256,13 +256,13 @@ def _known(plan: Plan) -> Iterator[Part]:
         spare = plan.spare(way) if way is not None else None
         if way is None or spare is None:
             continue
-        takes = f"takes {_least(plan)}{memory(way.peak)}, and {RESERVE:.0%} of the memory is left free"
+        takes = f"takes {_least(plan)}{binary(way.peak)}, and {RESERVE:.0%} of the memory is left free"
         if spare >= 0:
             yield Text(
-                f"{title} fits as far as it is known: it {takes}; that leaves {memory(spare)} for activations."
+                f"{title} fits as far as it is known: it {takes}; that leaves {binary(spare)} for activations."
             )
         else:
-            yield Note(f"{title} doesn't fit: it {takes}; that is {memory(-spare)} too much.", "error")
+            yield Note(f"{title} doesn't fit: it {takes}; that is {binary(-spare)} too much.", "error")
 
 
 def _compared(plan: Plan) -> Iterator[Part]:
@@ -279,10 +279,10 @@ def _compared(plan: Plan) -> Iterator[Part]:
 
 
 def _memory_compared(peak: int, compiled: Compiled) -> Iterator[Row]:
-    yield "planned", memory(peak), ""
-    yield "the compiler's plan", memory(compiled.peak), _off(peak, compiled.peak)
+    yield "planned", binary(peak), ""
+    yield "the compiler's plan", binary(compiled.peak), _off(peak, compiled.peak)
     if compiled.measured is not None:
-        yield "measured in a run", memory(compiled.measured), _off(peak, compiled.measured)
+        yield "measured in a run", binary(compiled.measured), _off(peak, compiled.measured)
 
 
 def _flops_compared(flops: int, compiled: Compiled) -> Iterator[Row]:

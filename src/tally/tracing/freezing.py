@@ -96,7 +96,7 @@ def _says_otherwise(
             layer=study.path(on[0]),
             what=f"'{study.path(on[0]) or on[0].name}'{f' and {len(on) - 1} more' if on[1:] else ''} "
             f"{'say' if on[1:] else 'says'} trainable = True inside {study.told(parent)}, which is frozen.",
-            why=f"The layer around them wins: {plural(count, 'parameter')} stay frozen.",
+            why=f"The layer around them wins: {plural(count, 'parameter')} {'stays' if count == 1 else 'stay'} frozen.",
             fix="set trainable = True on the layer around them, and False on those inside that are to stay",
             where=first.line,
             names=tuple(study.path(one) or one.name for one in on),

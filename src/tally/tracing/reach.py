@@ -63,8 +63,8 @@ def _tell_unused(study: Study, unused: list[Variable]) -> Iterator[Finding]:
             code="T301",
             layer=study.path(layer),
             what=f"{what}.",
-            why=f"{plural(count, 'parameter')} count, are saved and get optimizer state, but nothing the model gives "
-            "depends on them: training leaves them as they were drawn.",
+            why=f"Counted ({plural(count, 'parameter')}), saved and given optimizer state, but nothing the model gives "
+            "depends on it: training leaves it as it was drawn.",
             fix=fix,
             where=variables[0].origin if layer in called or layer is study.root else layer.made_at,
             names=names,
@@ -248,7 +248,7 @@ def _cancelled(study: Study) -> Iterator[Finding]:
                 layer=study.path(before.layer),
                 what=f"The bias of {study.told(before.layer)} is removed again by {study.told(use.layer)}, "
                 "which subtracts each channel's mean.",
-                why=f"{plural(bias.count, 'parameter')} count and are trained, but change nothing the model gives.",
+                why=f"Counted ({plural(bias.count, 'parameter')}) and trained, but it changes nothing the model gives.",
                 fix="use_bias=False in the layer before the normalisation",
                 where=before.layer.made_at,
                 names=(study.entries.get(bias, bias.path),),

@@ -10,6 +10,7 @@ from tally.accounting.formula import closed_form
 from tally.accounting.ledger import Entry, Owner
 from tally.accounting.marking.quantities import STATES, is_bias, product, values_of
 from tally.accounting.marking.search import Rank, Search
+from tally.accounting.words import each, singular, the
 
 _KERNELS = (1, 2, 3, 4, 5, 7, 9, 11)
 _COLOURS = {1: "one channel, as grey images have", 3: "3 channels, as colour images have", 4: "4 channels"}
@@ -227,7 +228,7 @@ def _offer_biases(search: Search, entries: Sequence[Entry]) -> None:
     if not biases:
         wide = next((name for name in ("filters", "units") if name in sizes), None)
         if wide and search.fact.quantity.kind != "weight":
-            says = f"would be {search.noun} with a bias for each of the {sizes[wide]:,} {wide}; it has none"
+            says = f"would be {search.noun} with a bias for {each(sizes[wide], singular(wide))}; it has none"
             search.offer(Rank.MISTAKE, rest + sizes[wide], says)
         return
     many = sum(entry.size for entry in biases)
@@ -249,7 +250,7 @@ def _offer_biases(search: Search, entries: Sequence[Entry]) -> None:
     if "features" in sizes and "units" in sizes:
         features = sizes["features"]
         says = (
-            f"would be {noun} with a bias for each of the {features:,} features, not of the {many:,} {wide}"
+            f"would be {noun} with a bias for {each(features, 'feature')}, not of {the(many, singular(wide))}"
         )
         search.offer(Rank.MISTAKE, rest + features, says)
 

@@ -56,7 +56,8 @@ def plan(
         training: Whether to plan training, too.
         policy: A dtype or dtype policy to plan under, such as `"mixed_bfloat16"`; the model's own unless given.
         optimizer: What `compile` takes; the compiled one, or else Adam, unless given.
-        memory: A number of bytes, or a text such as `"16GB"`: the largest batch that fits it is looked for.
+        memory: A number of bytes, or a text such as `"16GB"` (16,000,000,000) or `"16GiB"`: the largest batch
+            that fits it is looked for.
         device: `"cpu"`, `"gpu"` or `"tpu"`; the one at hand unless given. On the CPU, XLA needs more than elsewhere.
         compare: Whether to compile the step, too, and show the compiler's own figures and a measured run beside.
         print_fn: What is called with the text; printing unless given.

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tally.accounting.ledger import Ledger, Owner
+from tally.accounting.ledger import COUNTED, Ledger, Owner
 from tally.accounting.place import locate
-from tally.accounting.what_if import Variant, WhatIf, in_place, stands_apart, weigh
+from tally.accounting.what_if import Variant, WhatIf, in_place, read_shape, stands_apart, weigh
 from tally.core.errors import ArgumentError, TallyError, UnbuiltError, nearest
 from tally.core.layer import Layer
 from tally.core.registry import known_arguments
@@ -108,12 +108,16 @@ def _of_ledger(ledger: Ledger, name: str | None, asked: _Asked) -> WhatIf:
     if name is None and len(ledger.owners) > 1:
         raise _which(ledger)
     owner = next(iter(ledger.owners)) if name is None else ledger.owner(_find(ledger, name))
-    layer, path = _from_row(owner), owner.path
+    path, entries = owner.path, ledger.owned_by(owner.path)
+    told = read_shape(owner, entries)
+    shapes = asked.shapes or owner.input_shapes or (() if told is None else (told,))
+    layer = _from_row(owner, shapes)
     with undisturbed(layer):
-        shapes = asked.shapes or owner.input_shapes
         source = Source(layer, *_first_input(layer, shapes), asked.sizes)
         call(layer, layer, shapes)
         start = weigh("as it is", "", account(layer))
+        if not (asked.shapes or owner.input_shapes):
+            _check_size(owner, start, sum(entry.size for entry in entries if entry.state in COUNTED))
         place = _Place(path, ledger, start, None, [])
         return _compare(source, place, shapes, asked)
 
@@ -321,6 +325,16 @@ def _known_shapes(layer: Layer) -> tuple[Shape, ...]:
     )
 
 
+def _check_size(owner: Owner, start: Variant, size: int) -> None:
+    """Refuse to compare with a layer that isn't the one in the file: one with a weight norm, or something beside."""
+    if start.parameters != size:
+        raise ArgumentError(
+            f"'{owner.path}' has {size:,} parameters, and a {owner.type} made from what its ledger tells "
+            f"would have {start.parameters or 0:,}.",
+            do="give the model itself, or its .keras file",
+        )
+
+
 def _first_input(layer: Layer, shapes: tuple[Shape, ...]) -> tuple[Shape, str]:
     if shapes:
         return shapes[0], input_dtype(layer)
@@ -329,14 +343,21 @@ def _first_input(layer: Layer, shapes: tuple[Shape, ...]) -> tuple[Shape, str]:
     return (None, *sizes[1:]), str(first.dtype)
 
 
-def _from_row(owner: Owner) -> Layer:
+def _from_row(owner: Owner, shapes: tuple[Shape, ...]) -> Layer:
     from tally import layers
 
     kind = getattr(layers, owner.type, None) if owner.builtin else None
-    if kind is None or not owner.input_shapes:
+    if kind is None or not issubclass(kind, Layer) or issubclass(kind, Model):
         raise ArgumentError(
             f"A {owner.type} can't be made again from a ledger alone.",
-            do="give the model itself, or its .keras file",
+            where=f"'{owner.path}' is not known to be a single layer of this library",
+            do="give the model itself or its .keras file, or name a layer inside it",
+        )
+    if not shapes:
+        raise ArgumentError(
+            f"A {owner.type} can't be made again from a ledger that doesn't say what it reads.",
+            where=f"no input of '{owner.path}' is known, and its weights don't tell its shape",
+            do="say input_shape=... (--input-shape), or give the model itself or its .keras file",
         )
     known = known_arguments(kind) or frozenset[str]()
     unsaid = ("activation", "function")  # they count nothing, and their names alone don't give them back
