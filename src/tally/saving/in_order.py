@@ -13,6 +13,8 @@ from tally.saving.matching import Comparison, Renaming, refuse, refuse_unbuilt, 
 from tally.saving.outcome import Left, Match, Report
 
 Shape = tuple[int, ...]
+_MOST_COMPARED = 1_000_000
+"""Pairs of layers beyond which order isn't looked for: a file may claim any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def _in_order(wanted: Sequence[Group], stored: Sequence[Group]) -> list[Pair]:
     if [group.shapes for group in wanted] == [group.shapes for group in stored]:
         return list(zip(wanted, stored, strict=True))
     names = Counter(group.name for group in wanted), Counter(group.name for group in stored)
-    if len(wanted) != len(stored) and (names[0] <= names[1] or names[1] <= names[0]):
+    is_within = len(wanted) != len(stored) and (names[0] <= names[1] or names[1] <= names[0])
+    if is_within or len(wanted) * len(stored) > _MOST_COMPARED:
         return _same_names(wanted, stored)
     matcher = SequenceMatcher(
         None, [group.shapes for group in wanted], [group.shapes for group in stored], autojunk=False
