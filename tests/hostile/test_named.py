@@ -276,7 +276,11 @@ NAMED: dict[str, tuple[str, Write, str]] = {
     "an offset that is no number": ("safetensors", safetensors(one("[1]", "[0,NaN]")), "lies at"),
     "an offset of a fraction": ("safetensors", safetensors(one("[1]", "[0,1.0]"), size=1), "lies at"),
     "a number of 100,000 digits": ("safetensors", safetensors(one("[" + "9" * DEEP + "]")), "digits"),
-    "a hundred dimensions": ("safetensors", safetensors(one("[" + "1," * 99 + "1]"), size=1), "shape"),
+    "a hundred dimensions": (
+        "safetensors",
+        safetensors(one("[" + "1," * 99 + "1]"), size=1),
+        "100 dimensions",
+    ),
     "a name twice": ("safetensors", safetensors(one()[:-1] + "," + one()[1:], size=1), "twice"),
     "a header nested 100,000 deep": ("safetensors", safetensors('{"a":' * DEEP), "without end"),
     "a header nested 200 deep": ("safetensors", safetensors('{"a":' * 200 + "1" + "}" * 200), "levels deep"),

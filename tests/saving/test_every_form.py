@@ -226,6 +226,57 @@ def test_the_rename_that_is_suggested_fits(form: Form, tmp_path: Path) -> None:
 
 
 @each_form
+def test_what_is_mapped_to_none_is_left_out(form: Form, tmp_path: Path) -> None:
+    first, model = form.make(FULL, 0), form.make(PART, 1)
+    source = form.save(first, tmp_path)
+    has_places = form in (FORMS["Keras's"], FORMS["a graph's .weights.h5"])
+    if form.save is by_orbax:  # whose optimizer has a state for what is left out
+        with pytest.warns(UserWarning, match="the model's optimizer has another state"):
+            report = model.load_weights(source, name_map={"head": None})
+    else:
+        report = model.load_weights(source, name_map={"layers/dense_2" if has_places else "head": None})
+    assert_equal(list(kernels(model).values()), list(kernels(first).values())[:2])
+    told = {tuple(sorted(one.shape)) for one in report.left if one.why == "left out by name_map"}
+    assert told == {(4, 7), (7,)}
+    assert report.missing == ()
+
+
+def stack(sizes: list[int], seed: int) -> Any:
+    tally.utils.set_random_seed(seed)
+    layers = [L.Dense(size, name=f"dense_{place}" if place else "dense") for place, size in enumerate(sizes)]
+    return tally.Sequential([tally.Input((4,)), *layers], name="net")
+
+
+@pytest.mark.parametrize("name", [".weights.h5", ".keras", ".weights.json", ".safetensors", "orbax", ".h5"])
+@pytest.mark.parametrize("sizes", [[4, 7], [4, 4, 7], [4, 4, 4, 7]])
+def test_what_was_shifted_is_to_be_shifted_back(name: str, sizes: list[int], tmp_path: Path) -> None:
+    first, model = stack([4, *sizes], 0), stack([4, 7], 1)
+    source = FORMS[name].save(first, tmp_path)
+    with pytest.raises(SavingError) as caught:
+        model.load_weights(source)
+    text = str(caught.value)
+    told = re.search(r"pass name_map=({.*?}) if they are the same, and None leaves out", text)
+    assert told is not None, text
+    renames = ast.literal_eval(told[1])
+    places = [f"dense_{place}" for place in range(1, len(sizes) + 1)]
+    prefix = "layers/" if name in (".weights.h5", ".keras", ".weights.json") else ""
+    assert renames == {prefix + places[-1]: "dense_1"} | {prefix + one: None for one in places[:-1]}
+    report = model.load_weights(source, name_map=renames)
+    np.testing.assert_array_equal(model.layers[-1].kernel, first.layers[-1].kernel)
+    np.testing.assert_array_equal(model.layers[-2].kernel, first.layers[-len(sizes) - 1].kernel)
+    assert report.missing == ()
+    assert all(one.harmless for one in report.left)
+
+
+def test_the_shift_of_the_first_layer(tmp_path: Path) -> None:
+    stack([4, 7], 0).save_weights(tmp_path / "m.safetensors")
+    with pytest.raises(
+        SavingError, match=r"name_map={'dense_1': 'dense', 'dense': None} if they are the same"
+    ):
+        stack([7], 1).load_weights(tmp_path / "m.safetensors")
+
+
+@each_form
 def test_the_function_returns_what_the_method_does(form: Form, tmp_path: Path) -> None:
     source = form.save(form.make(FULL, 0), tmp_path)
     one = form.make(FULL, 1).load_weights(source)

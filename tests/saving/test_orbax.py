@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import tally
 from tally.core.errors import SavingError
 from tally.formats.errors import BadFileError
 from tally.readers import read
+from tally.saving import orbax
 
 pytest.importorskip("orbax.checkpoint")
 L = tally.layers
@@ -142,8 +144,91 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
             checkpoints.restore(other)
         for one, two in zip(before, other.get_weights(), strict=True):
             np.testing.assert_array_equal(one, two)
-        checkpoints.restore(other, skip_mismatch=True)
+        with pytest.warns(UserWarning, match="Left as they were or not used: ") as caught:
+            found = checkpoints.restore(other, skip_mismatch=True)
+    assert [Path(one.filename).name for one in caught] == ["test_orbax.py"]
+    assert {one.why for one in found.report.left} == {"the model's optimizer has another state"}
     np.testing.assert_array_equal(model.get_weights()[0], other.get_weights()[0])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("name", ["run", "m.safetensors"])
+def test_an_optimizer_whose_state_does_not_fit_stays_unbuilt(tmp_path: Path, name: str, scaled: bool) -> None:
+    model, other = make(0), make(1)
+    fit(model, 1)
+    if name == "run":
+        with model.checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(model, 1)
+    else:
+        model.save_weights(tmp_path / name, include_optimizer=True)
+    sgd: Any = tally.optimizers.SGD()
+    other.compile(tally.optimizers.LossScaleOptimizer(sgd) if scaled else sgd, "mse")
+    before = len(other.optimizer.variables), other.get_weights()
+    with pytest.raises(SavingError, match=r"optimizer's state in .* doesn't fit"):
+        other.load_weights(tmp_path / name)
+    assert (sgd.built, other.optimizer.built, len(other.optimizer.variables)) == (False, False, before[0])
+    for one, two in zip(before[1], other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    fit(other, 1)
+    assert sgd.built
+
+
+def test_a_program_ends_when_its_checkpoints_are_complete(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(_SHORT)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    kernel, bias = np.load(tmp_path / "kernel.npy"), np.ones(300, "float32")
+    for folder in ("one", "two"):
+        model: Any = tally.Sequential([tally.Input((200,)), L.Dense(300)])
+        assert model.checkpoints(tmp_path / folder).restore(model).step == 1
+        np.testing.assert_array_equal(model.get_weights()[0].view(np.uint8), kernel.view(np.uint8))
+        np.testing.assert_array_equal(model.get_weights()[1], bias)
+
+
+_SHORT = """
+import numpy as np
+import tally
+model = tally.Sequential([tally.Input((200,)), tally.layers.Dense(300, bias_initializer="ones")])
+np.save("kernel.npy", model.get_weights()[0])
+model.checkpoints("one").save(model, 1)
+model.checkpoints("two").save(model, 1)
+"""
+
+
+def test_without_a_hook_before_the_end_a_save_is_complete_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(orbax, "_at_exit", None)
+    monkeypatch.delattr(threading, "_register_atexit")
+    checkpoints = make().checkpoints(tmp_path / "run")
+    checkpoints.save(make(), 1)
+    assert not orbax._writing
+    assert (tmp_path / "run" / "1" / "state").is_dir()
+    checkpoints.close()
+
+
+def test_what_goes_wrong_at_the_end_is_told_and_keeps_no_other_from_ending(monkeypatch: Any) -> None:
+    ended: list[int] = []
+
+    class Writer:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def wait_until_finished(self) -> None:
+            ended.append(self.number)
+            raise OSError(f"no room for {self.number}")
+
+    told: list[str] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: told.append(str(error)))
+    monkeypatch.setattr(orbax, "_writing", {number: Writer(number) for number in (1, 2)})
+    orbax._finish()
+    assert sorted(ended) == [1, 2]
+    assert sorted(told) == ["no room for 1", "no room for 2"]
 
 
 def test_a_broken_checkpoint_is_told(tmp_path: Path) -> None:

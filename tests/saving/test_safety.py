@@ -13,6 +13,7 @@ import pytest
 
 import tally
 from tally.core.errors import SavingError
+from tally.formats import safetensors
 from tally.formats.errors import BadFileError
 
 
@@ -273,6 +274,98 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_model_without_weights_yet_is_saved_with_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is saved without weights"):
         tally.Sequential([tally.layers.Dense(1)]).save(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("load", [tally.saving.load_model, lambda path: make().load_weights(path)])
+def test_an_archive_that_is_not_whole_is_called_so(archive: Path, load: Any) -> None:
+    data = archive.read_bytes()
+    for length, match in (
+        (len(data) // 2, "byte [0-9,]+: is no zip, or its end is missing: there is no directory"),
+        (len(data) - 5, "byte [0-9,]+: is no zip, or its end is missing: there is no directory"),
+        (2, "is no zip, as a .keras file is"),
+    ):
+        archive.write_bytes(data[:length])
+        with pytest.raises(SavingError, match=match) as caught:
+            load(archive)
+        assert isinstance(caught.value, BadFileError)
+        assert caught.value.file == str(archive)
+
+
+def deflated(path: Path) -> None:
+    """Store the arrays of a PyTorch file compressed, the last one broken."""
+    rewrite(path, lambda members: None)
+    with zipfile.ZipFile(path) as file:
+        last = max(
+            (one for one in file.infolist() if "/data/" in one.filename), key=lambda one: one.header_offset
+        )
+    data = bytearray(path.read_bytes())
+    start = last.header_offset + 30 + len(last.filename)
+    data[start : start + last.compress_size] = b"\xff" * last.compress_size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_values_that_are_broken_are_found_before_any_is_set(
+    tmp_path: Path, monkeypatch: Any, ending: str
+) -> None:
+    path, model = tmp_path / f"m{ending}", make()
+    if ending == ".pt":
+        torch = pytest.importorskip("torch")
+        sizes = {"low.weight": (3, 4), "low.bias": (3,), "high.weight": (2, 3), "high.bias": (2,)}
+        torch.save({name: torch.ones(shape) for name, shape in sizes.items()}, path)
+        deflated(path)
+    else:
+        make().save_weights(path)
+        look = safetensors.read
+
+        def cut_off_later(given: Path, *args: Any) -> Any:
+            contents = look(given, *args)
+            path.write_bytes(path.read_bytes()[:-4])
+            return contents
+
+        monkeypatch.setattr(safetensors, "read", cut_off_later)
+    assert_refused(path, "can't be read from", model)
+
+
+def test_an_empty_name_is_not_advised_to_be_mapped() -> None:
+    model: Any = tally.Sequential(
+        [
+            tally.Input((4,)),
+            *(tally.layers.Dense(4, use_bias=False, name=name) for name in ("low", "high")),
+        ]
+    )
+    state = {"weight": np.ones((4, 4), "float32")}
+    with pytest.raises(SavingError) as caught:
+        model.load_weights(state)
+    assert "name_map" not in str(caught.value)
+    state |= {f"{name}.weight": state["weight"] + 1 for name in ("other", "third")}
+    with pytest.raises(SavingError, match=r"name_map={'other': 'low', ...}"):
+        model.load_weights(state)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_of_python"),
+    [
+        ("os", "system", True),
+        ("os.path", "join", True),
+        ("builtins", "eval", True),
+        ("builtins", "my_loss", False),
+        ("mine.losses", "my_loss", False),
+    ],
+)
+def test_only_functions_of_ones_own_are_advised_to_be_passed(
+    archive: Path, module: str, name: str, is_of_python: bool
+) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        config = json.loads(members["config.json"])
+        config["config"]["layers"][1].update(module=module, class_name=name, registered_name=None)
+        members["config.json"] = json.dumps(config).encode()
+
+    rewrite(archive, change)
+    with pytest.raises(SavingError, match=f"names '{name}' from {module}, which is not known here") as caught:
+        tally.saving.load_model(archive)
+    assert ("it is Python's own, and no model needs it" in str(caught.value)) is is_of_python
+    assert ("custom_objects=" in str(caught.value)) is not is_of_python
 
 
 def test_a_broken_structure_is_found_before_the_hdf5_library_sees_it(

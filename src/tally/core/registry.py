@@ -1,9 +1,11 @@
 """How objects become plain configuration and come back: recorded arguments, names, and the classes behind names."""
 
+import builtins
 import functools
 import importlib
 import inspect
 import re
+import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -448,6 +450,12 @@ def find(module: str | None, name: str, registered: Any = None) -> Any:
                     return table[name]
             if attempt == 0:
                 _load_rooms()
+    if module is not None and _is_of_python(module, name):
+        raise SavingError(
+            f"The configuration names '{name[:200]}' from {module[:200]}, which is not known here: "
+            "it is Python's own, and no model needs it.",
+            do="don't trust this file",
+        )
     known = [key for table in _published.values() for key in table] + list(_registered)
     raise SavingError(
         f"The configuration names '{name[:200]}'{f' from {module[:200]}' if module else ''}, which is not known here."
@@ -455,6 +463,12 @@ def find(module: str | None, name: str, registered: Any = None) -> Any:
         do=f"pass custom_objects={{'{name[:200]}': ...}}, "
         "or decorate it with @tally.saving.register_keras_serializable()",
     )
+
+
+def _is_of_python(module: str, name: str) -> bool:
+    """Whether it is of Python's library; for Keras `builtins` is also where functions of one's own are."""
+    first = module.split(".")[0]
+    return hasattr(builtins, name) if first == "builtins" else first in sys.stdlib_module_names
 
 
 def _load_rooms() -> None:

@@ -281,15 +281,13 @@ class Model(Accountable, Trainable, Layer):
                 PyTorch file; or a PyTorch module, a state dict, a Keras model.
             skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
             by_name: For an older `.h5` file: find layers by their names and leave out those that only one side has.
-            name_map: Names in the source -> paths in the model, where they don't tell where they belong.
+            name_map: Names in the source -> paths in the model, where they don't tell where they belong; None leaves
+                what has a name out.
 
         Returns:
-            For what is not in Keras's own form, a report of what went where, and what was done to it.
+            What went where, what was done to it, and what was left out; it prints as tables.
         """
-        from tally.models.verbs.loading import LoadingReport
-
-        found = load_weights(self, filepath, skip_mismatch, by_name=by_name, name_map=name_map)
-        return None if found is None else LoadingReport.of(found)
+        return load_weights(self, filepath, skip_mismatch, by_name=by_name, name_map=name_map)
 
     def checkpoints(self, directory: Any, **options: Any) -> Any:
         """The manager of checkpoints in a folder, a `tally.saving.CheckpointManager`.

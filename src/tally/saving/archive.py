@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +139,7 @@ def load_model(
         with custom_object_scope(custom_objects or {}), in_safe_mode(safe_mode), _unharmed(path):
             return load_legacy(path, compile=compile)
     if not zipfile.is_zipfile(path):
+        _tell_cut_off(path)
         raise SavingError(
             f"{path} is no .keras archive.", do="load_weights reads .weights.h5 files into a model"
         )
@@ -197,6 +197,22 @@ def _read_assets(model: Any, path: Path) -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     extract_folder(archive, "/".join(filter(None, ("assets", place))), Path(folder))
                     thing.load_assets(folder)
+
+
+def _tell_cut_off(path: Path) -> None:
+    """Say what is wrong with an archive that isn't whole.
+
+    Raises:
+        DamagedFileError: It is none, or the rest of one.
+    """
+    from tally.formats import keras
+    from tally.saving.opening import telling_damage
+
+    with path.open("rb") as file:
+        is_archive = path.suffix == ".keras" or file.read(4) == b"PK\x03\x04"
+    if is_archive:
+        with telling_damage():
+            keras.read(path)
 
 
 def _existing(filepath: Any) -> Path:
@@ -282,7 +298,8 @@ def load_weights(
             Hub, a PyTorch file; or a PyTorch module, a state dict, a Keras model.
         skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
         by_name: For an older `.h5` file: find layers by their names and leave out those that only one side has.
-        name_map: Names in the source -> paths in the model, for weights whose names don't tell where they belong.
+        name_map: Names in the source -> paths in the model, for weights whose names don't tell where they belong; None
+            leaves what has a name out.
 
     Returns:
         What went where, what was done to it, and what was left out; it prints as tables.
@@ -293,18 +310,21 @@ def load_weights(
     """
     from tally.formats import hdf5  # here, because most programs need none of the formats
     from tally.saving.foreign import is_foreign, load_foreign
+    from tally.saving.matching import tell
     from tally.saving.opening import check_archive, telling_damage
 
     if is_foreign(filepath):
         with telling_damage():
-            return _told(load_foreign(model, filepath, skip_mismatch=skip_mismatch, name_map=name_map))
+            return tell(
+                load_foreign(model, filepath, skip_mismatch=skip_mismatch, name_map=name_map), level=3
+            )
     path = _existing(filepath)
     if path.name.endswith("weights.json"):
         from tally.saving.keras_shards import load_sharded
 
         _refuse_names(path, by_name)
         with _unharmed(path):
-            return _told(load_sharded(model, path, skip_mismatch=skip_mismatch, name_map=name_map))
+            return tell(load_sharded(model, path, skip_mismatch=skip_mismatch, name_map=name_map), level=3)
     if zipfile.is_zipfile(path):
         check_archive(path)
         with _unharmed(path), zipfile.ZipFile(path) as archive:
@@ -312,18 +332,7 @@ def load_weights(
     elif hdf5.matches(path):
         source = path
     else:
+        _tell_cut_off(path)
         raise SavingError(f"{path} is neither an HDF5 file nor a .keras archive.")
     options = {"skip_mismatch": skip_mismatch, "by_name": by_name, "name_map": name_map}
-    return _told(_read_into(model, source, path, **options))
-
-
-def _told(report: "Report") -> "Report":
-    """The report in the form that prints as tables, after a warning of what was left out."""
-    from tally.saving.matching import cut
-
-    left = [one for one in (*report.missing, *report.left) if not one.harmless]
-    if left:
-        lines = cut((f"{one.name} {one.shape}: {one.why}" for one in left), "such")
-        warnings.warn("Left as they were or not used: " + "; ".join(lines), stacklevel=4)
-    # Named, not imported: how a person sees it is the concern of the models, which are built on this.
-    return import_module("tally.models.verbs.loading").LoadingReport.of(report)
+    return tell(_read_into(model, source, path, **options), level=3)

@@ -2,7 +2,9 @@
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from tally.core.errors import SavingError
 from tally.formats.tensor import Span, Tensor
+from tally.optimizers.base import Optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,46 @@ def places_of(model: Any) -> Places:
     )
 
 
+@contextmanager
+def built_optimizer(model: Any, is_stored: bool) -> Iterator[Places]:
+    """A model's arrays, those of its optimizer included where a state for it is stored; it is planned if need be.
+
+    If what is done with them is refused, an optimizer that had no state has none afterwards.
+
+    Args:
+        model: A model.
+        is_stored: Whether there is a state for its optimizer.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if not is_stored or optimizer is None or optimizer.built:
+        yield places_of(model)
+        return
+    before = [
+        (one, {name: _shallow(value) for name, value in vars(one).items()}) for one in _optimizers(optimizer)
+    ]
+    try:
+        optimizer.build(model.trainable_variables)
+        yield places_of(model)
+    except BaseException:
+        for one, values in before:
+            vars(one).clear()
+            vars(one).update(values)
+        raise
+
+
+def _optimizers(optimizer: Any) -> Iterator[Any]:
+    """An optimizer and those inside of it."""
+    yield optimizer
+    for value in vars(optimizer).values():
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(one, Optimizer):
+                yield from _optimizers(one)
+
+
+def _shallow(value: Any) -> Any:
+    return copy(value) if type(value) in (list, dict, set) else value
+
+
 def assign(pairs: Iterable[tuple[Place, Any]]) -> None:
     """Set arrays one after the other, so that no more than one is in memory beside the model's own.
 
@@ -147,6 +190,21 @@ def numpy_type(dtype: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, dtype, dtype))
 
 
+def check_arrays(tensors: Iterable[Tensor]) -> None:
+    """See to it that the values of arrays can be read, before the first is set; none is kept in memory.
+
+    What is stored plainly is only mapped. What is compressed is unpacked, and so once more when it is read.
+
+    Args:
+        tensors: What the file's header says of them.
+
+    Raises:
+        SavingError: The values of one can't be read.
+    """
+    for tensor in tensors:
+        _mapped(tensor)
+
+
 def read_array(tensor: Tensor) -> np.ndarray:
     """Read the values of one array of a file, mapped into memory, so that only they are read.
 
@@ -156,6 +214,11 @@ def read_array(tensor: Tensor) -> np.ndarray:
     Raises:
         SavingError: It is packed or quantised, or the file got shorter since its header was read.
     """
+    return np.array(_mapped(tensor))  # copied, since JAX may keep the memory it is given
+
+
+def _mapped(tensor: Tensor) -> np.ndarray:
+    """The values where they are in the file."""
     span = tensor.span
     try:
         dtype = numpy_type(tensor.dtype)
@@ -175,17 +238,17 @@ def read_array(tensor: Tensor) -> np.ndarray:
             raise SavingError(
                 f"'{tensor.name}' in {span.file} has {elements.size:,} values, not {tensor.size:,}."
             )
-        return np.array(elements.reshape(tensor.shape))
+        return elements.reshape(tensor.shape)
     reach = sum((size - 1) * step for size, step in zip(tensor.shape, span.strides, strict=True))
     elements = _elements(span, dtype, max(reach, 0) + 1, tensor.name)
     if min(span.strides) < 0 or reach >= elements.size:
         raise SavingError(f"'{tensor.name}' in {span.file} reaches out of its bytes.")
     steps = [step * dtype.itemsize for step in span.strides]
-    return np.array(np.lib.stride_tricks.as_strided(elements, tensor.shape, steps, writeable=False))
+    return np.lib.stride_tricks.as_strided(elements, tensor.shape, steps, writeable=False)
 
 
 def _elements(span: Span, dtype: np.dtype, count: int, name: str) -> np.ndarray:
-    """The bytes as elements in this machine's order; copied later, since JAX may keep the memory it is given."""
+    """The bytes as elements in this machine's order."""
     try:
         raw = np.memmap(span.file, np.uint8, "r", offset=span.start, shape=(span.nbytes,))
         plain = _unpacked(raw, span.inside, count * dtype.itemsize) if span.filters else raw

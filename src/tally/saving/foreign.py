@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tally.core.errors import SavingError
-from tally.saving.arrays import assign, places_of
-from tally.saving.matching import BETWEEN, Renaming, cut
+from tally.saving.arrays import assign, check_arrays, places_of
+from tally.saving.matching import BETWEEN, Renaming, cut, left_out
 from tally.saving.orbax import is_checkpoint, restore_folder
 from tally.saving.outcome import Left, Match, Report
 from tally.saving.pairing import Pairing
@@ -35,7 +35,8 @@ def load_foreign(
         model: A built model.
         source: Where the weights are.
         skip_mismatch: Load what fits instead of refusing.
-        name_map: Names in the source -> paths in the model: of an array, or of a layer with all that is inside.
+        name_map: Names in the source -> paths in the model: of an array, or of a layer with all that is inside; or None
+            to leave it out.
 
     Returns:
         What went where, and what was done to it.
@@ -56,7 +57,7 @@ def load_foreign(
     units = units_of(opened, ledger, name_map)
     pairing = Pairing(slots_of(ledger), units, opened.is_ordered, Series(ledger))
     pairing.run()
-    report = _report(model, opened, pairing)
+    report = _report(model, opened, pairing, name_map)
     problems = [one for one in report.left if not one.harmless]
     if not skip_mismatch and (report.missing or problems):
         raise _refusal(report, pairing)
@@ -64,12 +65,15 @@ def load_foreign(
     made = [
         (slot.paths[name], part) for slot, _, found, _ in pairing.pairs for name, part in found.parts.items()
     ]
+    if opened.contents is not None:
+        used = {source for _, part in made for source in part.sources}
+        check_arrays(tensor for tensor in opened.contents.tensors if tensor.name in used)
     assign((places[path], part.read) for path, part in made)
     return report
 
 
 # -- what came of it -----------------------------------------------------------------------------------------------
-def _report(model: Any, source: Source, pairing: Pairing) -> Report:
+def _report(model: Any, source: Source, pairing: Pairing, name_map: Renaming) -> Report:
     matched = tuple(
         Match(path=slot.paths[name], shape=part.shape, sources=part.sources, done=part.done, by=by)
         for slot, _, found, by in pairing.pairs
@@ -112,7 +116,7 @@ def _report(model: Any, source: Source, pairing: Pairing) -> Report:
         model=model.name,
         matched=matched,
         missing=missing,
-        left=tuple(left),
+        left=(*left, *left_out({name: part.shape for name, part in source.parts.items()}, name_map)),
         notes=tuple(_epsilons(source, pairing)),
     )
 
@@ -149,11 +153,12 @@ def _refusal(report: Report, pairing: Pairing) -> SavingError:
         f"{len(told):,} of its {len(told) + len(report.matched):,} weights got nothing" if told else "",
         f"{len(spare):,} of the source go nowhere" if spare else "",
     ]
-    likely = next(iter(pairing.classes(pairing.slots, pairing.units)), None)
+    likely = pairing.classes(pairing.slots, pairing.units)
+    named = next(((unit, slots[0]) for slots, units in likely for unit in units if unit.path), None)
     advice = "build the model the weights were made for"
-    if likely is not None:
-        slots, units = likely
-        advice = f"pass name_map={{{units[0].path!r}: {slots[0].path!r}, ...}} to say what belongs where"
+    if named is not None:
+        unit, slot = named
+        advice = f"pass name_map={{{unit.path!r}: {slot.path!r}, ...}} to say what belongs where"
     return SavingError(
         f"The weights in {report.source} don't fit '{report.model}': {', and '.join(filter(None, counts))}.",
         where=BETWEEN.join(lines),

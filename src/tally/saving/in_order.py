@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tally.saving.matching import Comparison, Renaming, refuse, refuse_unbuilt, rename, rename_all, sort_out
+from tally.saving.matching import (
+    LEFT_OUT,
+    Comparison,
+    Renaming,
+    refuse,
+    refuse_unbuilt,
+    rename,
+    rename_all,
+    sort_out,
+)
 from tally.saving.outcome import Left, Match, Report
 
 Shape = tuple[int, ...]
@@ -64,11 +73,12 @@ def load_groups(
         source: The file, for messages.
         by_name: Whether layers go by their names, and those unknown on either side are left out.
         skip_mismatch: Leave layers that don't fit as they are.
-        name_map: Names of layers in the file -> names in the model.
+        name_map: Names of layers in the file -> names in the model, or None to leave them out.
 
     Raises:
         SavingError: They don't fit.
     """
+    stored, dropped = _left_out(stored, name_map)
     renamed = _renamed(stored, wanted, name_map, source)
     pairs = _pairs(wanted, stored, renamed, by_name=by_name)
     taken = {id(group) for pair in pairs for group in pair}
@@ -93,8 +103,24 @@ def load_groups(
         for is_named in [by_name or id(found) in renamed]
         for (path, variable), (name, _) in zip(group.arrays, found.arrays, strict=True)
     ]
-    report = comparison.report(source, model.name, matched, aside=_aside(pairs))
+    report = comparison.report(source, model.name, matched, aside=_aside(pairs), left_out=dropped)
     return _with_passed(report, alone, spare) if are_passed else report
+
+
+def _left_out(stored: Sequence[Group], name_map: Renaming) -> tuple[list[Group], list[Left]]:
+    """The layers of the file without what the user leaves out, and that."""
+    groups, dropped = list[Group](), list[Left]()
+    for group in stored:
+        kept = group.arrays if rename(group.name, name_map) is not None else ()
+        kept = tuple(one for one in kept if rename(one[0], name_map) is not None)
+        if kept:
+            groups.append(replace(group, arrays=kept))
+        dropped += [
+            Left(name=name, shape=tuple(array.shape), why=LEFT_OUT, harmless=True)
+            for name, array in group.arrays
+            if all(array is not one for _, one in kept)
+        ]
+    return groups, dropped
 
 
 def _renamed(
@@ -108,7 +134,7 @@ def _renamed(
     for group in stored:
         first = group.arrays[0][0]
         last = first.removeprefix(group.name)
-        new = [rename(group.name, name_map), rename(first, name_map).removesuffix(last)]
+        new = [rename(group.name, name_map), (rename(first, name_map) or "").removesuffix(last)]
         told = next((name for name in new if name != group.name and name in names), None)
         if told is not None:
             found[id(group)] = told
@@ -169,7 +195,15 @@ def _compare(pairs: Sequence[Pair], alone: Sequence[Group], spare: Sequence[Grou
         fitting += [name for (_, shape), (name, other) in both if shape == other]
         missing += group.named_shapes[len(both) :]
         surplus += found.named_shapes[len(both) :]
-    return sort_out(missing=missing, surplus=surplus, misshapen=misshapen, fitting=fitting)
+    same_names = all(
+        path == name
+        for group, found in pairs
+        for (path, shape), (name, other) in zip(group.named_shapes, found.named_shapes, strict=False)
+        if shape != other
+    )
+    return sort_out(
+        missing=missing, surplus=surplus, misshapen=misshapen, fitting=fitting, by_name=same_names
+    )
 
 
 def _aside(pairs: Sequence[Pair]) -> Iterator[Left]:

@@ -2,9 +2,11 @@
 
 import difflib
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from tally.core.errors import SavingError
 from tally.saving.outcome import Left, Match, Report
@@ -13,6 +15,8 @@ Shape = tuple[int, ...]
 
 BETWEEN = "\n         "
 """Between lines of a message, so that they stand below each other."""
+LEFT_OUT = "left out by name_map"
+"""Why an array of a file is not used that the user mapped to None."""
 _MOST_SHOWN = 6
 """Weights of a kind that a message lists; the rest is counted."""
 _MOST_COMPARED = 200
@@ -30,7 +34,8 @@ class Comparison:
         missing: Path and shape of the model's weights that the file doesn't have.
         surplus: Name and shape of what the file has besides.
         misshapen: Path, the model's shape and the file's.
-        renames: Names or the beginnings of names that the file has besides -> what would fit a missing weight.
+        renames: Names or the beginnings of names that the file has besides -> what would fit a missing weight; or None
+            for what stands where another one fits.
         likely: Path of a missing weight -> the name in the file that is renamed to it.
         paths: Where the file has its own names for what is in the model: that name -> the path in the model.
 
@@ -44,7 +49,7 @@ class Comparison:
     missing: tuple[tuple[str, Shape], ...] = ()
     surplus: tuple[tuple[str, Shape], ...] = ()
     misshapen: tuple[tuple[str, Shape, Shape], ...] = ()
-    renames: Mapping[str, str] = field(default_factory=dict)
+    renames: Mapping[str, str | None] = field(default_factory=dict)
     likely: Mapping[str, str] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
 
@@ -104,7 +109,13 @@ class Comparison:
         return f" at {path}" if path in self.paths else ""
 
     def report(
-        self, source: object, model: str, matched: Iterable[Match], *, aside: Iterable[Left] = ()
+        self,
+        source: object,
+        model: str,
+        matched: Iterable[Match],
+        *,
+        aside: Iterable[Left] = (),
+        left_out: Iterable[Left] = (),
     ) -> Report:
         """Tell what was loaded and what was left out.
 
@@ -113,6 +124,7 @@ class Comparison:
             model: The model's name.
             matched: The weights that were set.
             aside: Weights that fit but were left, since others of their layer don't.
+            left_out: What the user left out.
         """
         missing = [
             Left(
@@ -134,7 +146,7 @@ class Comparison:
             model=model,
             matched=tuple(matched),
             missing=(*missing, *aside),
-            left=tuple(left),
+            left=(*left, *left_out),
         )
 
 
@@ -203,16 +215,18 @@ def sort_out(
     """
     missing, surplus, misshapen, fitting = tuple(missing), tuple(surplus), tuple(misshapen), tuple(fitting)
     pairs = _renames(missing, surplus)
+    dropped: list[str] = []
     if by_name:
-        pairs += _exchanges(pairs, missing, surplus, misshapen)
+        exchanged, dropped = _exchanges(pairs, missing, surplus, misshapen)
+        pairs += exchanged
     moved = {name for name, _ in pairs}
-    taken = (*fitting, *(path for path, *_ in misshapen if path not in moved))
+    stays = (*fitting, *(path for path, *_ in misshapen if path not in moved and path not in dropped))
     return Comparison(
         total=len(missing) + len(misshapen) + len(fitting),
         missing=missing,
         surplus=surplus,
         misshapen=misshapen,
-        renames=short_renames(pairs, taken),
+        renames=short_renames(pairs, stays) | _short_drops(dropped, (*stays, *moved)),
         likely={path: name for name, path in pairs},
         paths=paths or {},
     )
@@ -241,18 +255,24 @@ def _exchanges(
     missing: Iterable[tuple[str, Shape]],
     surplus: Iterable[tuple[str, Shape]],
     misshapen: tuple[tuple[str, Shape, Shape], ...],
-) -> list[tuple[str, str]]:
-    """Renames that make misshapen weights fit: none gets a name in the file that another one keeps."""
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Renames that make misshapen weights fit, and what has to be left out of the file for them.
+
+    Something is left out only where everything fits then; else none gets a name in the file that another one keeps.
+    """
     names, paths = {name for name, _ in pairs}, {path for _, path in pairs}
     wanted = [one for one in missing if one[0] not in paths] + [(path, shape) for path, shape, _ in misshapen]
     found = [one for one in surplus if one[0] not in names] + [(path, other) for path, _, other in misshapen]
     exchanged = _renames(wanted, found)
     occupied = {path for path, *_ in misshapen}
+    moved = {name for name, _ in exchanged}
+    if len(exchanged) == len(wanted) and occupied - moved:
+        return exchanged, [name for name, _ in found if name not in moved]
     while True:
         moved = {name for name, _ in exchanged}
         kept = [(name, path) for name, path in exchanged if path not in occupied or path in moved]
         if len(kept) == len(exchanged):
-            return kept
+            return kept, []
         exchanged = kept
 
 
@@ -315,6 +335,13 @@ def short_renames(renames: Iterable[tuple[str, str]], others: Iterable[str] = ()
     return short
 
 
+def _short_drops(names: Iterable[str], others: Iterable[str]) -> dict[str, None]:
+    """Say what is left out by the layers, where all of a layer is."""
+    staying = {name[: match.start()] for name in others for match in re.finditer("[./]", name)}
+    layers = {name: name.rpartition("/")[0].removesuffix("/vars") for name in names}
+    return {layer if layer and layer not in staying else name: None for name, layer in layers.items()}
+
+
 def refuse(comparison: Comparison, source: object, model: object, *, also: Iterable[str] = ()) -> SavingError:
     """Make the error that says all that doesn't fit; the model was not changed.
 
@@ -324,10 +351,14 @@ def refuse(comparison: Comparison, source: object, model: object, *, also: Itera
         model: The name of the model.
         also: What else the user may do.
     """
-    renames = [(name, comparison.paths.get(path, path)) for name, path in comparison.renames.items()]
+    renames = [
+        (name, None if path is None else comparison.paths.get(path, path))
+        for name, path in comparison.renames.items()
+    ]
     told = ", ".join(f"{name!r}: {path!r}" for name, path in renames[:_MOST_SHOWN])
     more = ", ..." if len(renames) > _MOST_SHOWN else ""
-    advice = (f"pass name_map={{{told}{more}}} if they are the same",) if told else ()
+    drops = ", and None leaves out" if None in comparison.renames.values() else ""
+    advice = (f"pass name_map={{{told}{more}}} if they are the same{drops}",) if told else ()
     usual = ("build the model the file was made from", "pass skip_mismatch=True to load what fits")
     return SavingError(
         f"The weights in {source} don't fit '{model}': {comparison.counts}.",
@@ -352,16 +383,20 @@ def refuse_unbuilt(comparison: Comparison, source: object, model: object, layer:
     )
 
 
-Renaming = Mapping[str, str] | Callable[[str], str | None] | None
+Renaming = Mapping[str, str | None] | Callable[[str], str | None] | None
 
 
-def rename(name: str, renaming: Renaming) -> str:
+def rename(name: str, renaming: Renaming) -> str | None:
     """Give a name of a file the one that the user says it has in the model.
 
     Args:
         name: The name in the file.
         renaming: Names -> paths, where the beginning of a name up to one of its parts stands for all names that begin
-            so, and the longest counts; or a function of the name, which gives None to leave it as it is.
+            so, and the longest counts, and None leaves out what has such a name; or a function of the name, which gives
+            None to leave it as it is.
+
+    Returns:
+        The name in the model; None for what is left out.
 
     Example:
         >>> rename("encoder.fc.weight", {"encoder": "body", "encoder.fc": "head"})
@@ -375,7 +410,8 @@ def rename(name: str, renaming: Renaming) -> str:
     if not begins:
         return name
     longest = max(begins, key=len)
-    return renaming[longest] + name[len(longest) :]
+    new = renaming[longest]
+    return None if new is None else new + name[len(longest) :]
 
 
 def rename_all(names: Iterable[str], renaming: Renaming, source: object) -> dict[str, str]:
@@ -387,7 +423,7 @@ def rename_all(names: Iterable[str], renaming: Renaming, source: object) -> dict
         source: The file, for the message.
 
     Returns:
-        The new name -> the one in the file.
+        The new name -> the one in the file, without what is left out.
 
     Raises:
         SavingError: Two would have one name.
@@ -399,9 +435,40 @@ def rename_all(names: Iterable[str], renaming: Renaming, source: object) -> dict
     found: dict[str, str] = {}
     for name in names:
         path = rename(name, renaming)
+        if path is None:
+            continue
         if found.setdefault(path, name) != name:
             raise SavingError(
                 f"With this name_map both '{found[path]}' and '{name}' in {source} become '{path}'.",
                 do=f"map {name if path == found[path] else found[path]!r} to another name, too; nothing was changed",
             )
     return found
+
+
+def left_out(shapes: Mapping[str, Shape], renaming: Renaming) -> tuple[Left, ...]:
+    """Tell what of a file the user leaves out.
+
+    Args:
+        shapes: Name -> shape, of the file.
+        renaming: As `rename` takes it.
+    """
+    return tuple(
+        Left(name=name, shape=shape, why=LEFT_OUT, harmless=True)
+        for name, shape in shapes.items()
+        if rename(name, renaming) is None
+    )
+
+
+def tell(report: Report, *, level: int) -> Report:
+    """Give the report in the form that prints as tables, after a warning of what was left as it was or not used.
+
+    Args:
+        report: What came of loading.
+        level: How many calls away from here the user's line is.
+    """
+    left = [one for one in (*report.missing, *report.left) if not one.harmless]
+    if left:
+        lines = cut((f"{one.name} {one.shape}: {one.why}" for one in left), "such")
+        warnings.warn("Left as they were or not used: " + "; ".join(lines), stacklevel=level + 1)
+    # Named, not imported: how a person sees it is the concern of the models, which are built on this.
+    return import_module("tally.models.verbs.loading").LoadingReport.of(report)

@@ -4,6 +4,8 @@ import base64
 import binascii
 import importlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +19,8 @@ from tally.accounting.ledger import Ledger
 from tally.core.errors import SavingError
 from tally.formats import orbax as form
 from tally.formats.tensor import Contents
-from tally.saving.arrays import Place, Places, assign, places_of
-from tally.saving.matching import Renaming, compare, refuse, rename_all
+from tally.saving.arrays import Place, Places, assign, built_optimizer, places_of
+from tally.saving.matching import Renaming, compare, left_out, refuse, rename_all, tell
 from tally.saving.outcome import Left, Match, Report
 from tally.saving.safetensors import LEDGER
 
@@ -35,11 +37,13 @@ class Checkpoint:
         step: Its number.
         epoch: How many epochs were done; what `fit` takes as `initial_epoch` to go on.
         metrics: The values that were given with it.
+        report: What `restore` set and what it left out; it prints as tables.
     """
 
     step: int
     epoch: int
     metrics: Mapping[str, float]
+    report: Report
 
 
 def _library() -> Any:
@@ -53,6 +57,39 @@ def _library() -> Any:
         ) from error
 
 
+_writing: dict[int, Any] = {}
+"""Orbax's managers that may be writing in the background, by their identity: held so that none is lost meanwhile."""
+_at_exit: bool | None = None
+"""Whether the interpreter waits for them; None before it was asked to."""
+
+
+def _is_waited_for() -> bool:
+    """Let the interpreter finish what is being saved before it ends; tell whether it does.
+
+    Orbax writes with executors, which take no more work as soon as `threading` shuts down; `atexit` comes after that,
+    and so does the end of any thread of one's own. Only the hook by which the executors themselves are told, called in
+    reverse order, comes before.
+    """
+    global _at_exit
+    if _at_exit is None:
+        register = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            importlib.import_module("concurrent.futures.thread")  # its hook must be there before this one
+            register(_finish)
+        _at_exit = register is not None
+    return _at_exit
+
+
+def _finish() -> None:
+    """Wait for all managers; what goes wrong with one is told and keeps none of the others from ending."""
+    while _writing:
+        _, manager = _writing.popitem()
+        try:
+            manager.wait_until_finished()
+        except Exception:
+            sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
+
+
 class CheckpointManager:
     """The checkpoints of a run in one folder: saved in the background, the oldest removed, restored on any mesh.
 
@@ -63,7 +100,7 @@ class CheckpointManager:
         directory: The folder; it is made.
         max_to_keep: How many checkpoints stay, the newest; None keeps all.
         save_on_background: Whether `save` returns as soon as the values are copied. The next save waits for the last,
-            and so does `wait`.
+            and so do `wait` and the end of the program.
 
     Raises:
         SavingError: The package orbax-checkpoint isn't installed.
@@ -152,6 +189,14 @@ class CheckpointManager:
             custom_metadata=said,
             force=True,
         )
+        if not self.save_on_background:
+            return
+        for key in [key for key, one in _writing.items() if not one.is_saving_in_progress()]:
+            del _writing[key]
+        if _is_waited_for():
+            _writing[id(self._manager)] = self._manager
+        else:
+            self.wait()
 
     def restore(
         self,
@@ -169,8 +214,9 @@ class CheckpointManager:
             step: Which checkpoint; the newest unless given.
             shardings: A function `variable -> jax.sharding.Sharding` that says where the values go. Unless given, they
                 go where the variable's values are, or onto the default device.
-            skip_mismatch: Leave what doesn't fit as it is instead of refusing.
-            name_map: Names in the checkpoint -> paths in the model.
+            skip_mismatch: Leave what doesn't fit as it is, with a warning, instead of refusing.
+            name_map: Names in the checkpoint -> paths in the model, or None to leave out; with these a state of the
+                optimizer that doesn't fit, too.
 
         Raises:
             SavingError: There is no such checkpoint, or it doesn't fit the model; then nothing is changed.
@@ -183,7 +229,7 @@ class CheckpointManager:
             known = ", ".join(map(str, self.steps)) or "none"
             raise SavingError(f"There {what} in {self.directory}.", do=f"the steps there are {known}")
         folder = self.directory / str(step)
-        _, contents = restore_folder(
+        report, contents = restore_folder(
             model, folder, shardings=shardings, skip_mismatch=skip_mismatch, name_map=name_map
         )
         said = _said(contents)
@@ -195,15 +241,22 @@ class CheckpointManager:
             step=step,
             epoch=epoch if isinstance(epoch, int) else 0,
             metrics=dict(metrics) if isinstance(metrics, Mapping) else {},
+            report=tell(report, level=2),
         )
 
     def wait(self) -> None:
         """Wait until what is being saved is complete."""
-        self._manager.wait_until_finished()
+        try:
+            self._manager.wait_until_finished()
+        finally:
+            _writing.pop(id(self._manager), None)
 
     def close(self) -> None:
         """Wait, and let go of the folder."""
-        self._manager.close()
+        try:
+            self._manager.close()
+        finally:
+            _writing.pop(id(self._manager), None)
 
     def __enter__(self) -> "CheckpointManager":
         return self
@@ -270,30 +323,29 @@ def restore_folder(
     held = places_of(model)
     rest = {name for name, tensor in tensors.items() if tensor.role in ("optimizer", "seed", "other")}
     skipped = {*aside, *seeds, *(rest if not states else ())}
-    stored = rename_all((name for name in tensors if name not in skipped), name_map, folder)
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if name not in skipped}
+    stored, dropped = rename_all(shapes, name_map, folder), left_out(shapes, name_map)
     comparison = compare(
         {path: place.shape for path, place in held.weights.items()},
         {path: tensors[name].shape for path, name in stored.items()},
     )
     if not comparison.fits and not skip_mismatch:
         raise refuse(comparison, folder, model.name)
-    optimizer = getattr(model, "optimizer", None)
-    if aside and optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-        held = places_of(model)
-    wanted = {
-        stored[path]: place
-        for path, place in held.weights.items()
-        if path in stored and tensors[stored[path]].shape == place.shape
-    }
-    wanted |= {name: held.seeds[name] for name in seeds if name in held.seeds}
-    wanted |= _optimizer(model, held, [tensors[name] for name in aside], folder, skip_mismatch)
-    values = _read(folder, contents, {n: (p, tensors[n].shape) for n, p in wanted.items()}, shardings)
+    with built_optimizer(model, bool(aside)) as held:
+        wanted = {
+            stored[path]: place
+            for path, place in held.weights.items()
+            if path in stored and tensors[stored[path]].shape == place.shape
+        }
+        wanted |= {name: held.seeds[name] for name in seeds if name in held.seeds}
+        is_lenient = skip_mismatch or bool(dropped)
+        wanted |= _optimizer(model, held, [tensors[name] for name in aside], folder, is_lenient)
+        values = _read(folder, contents, {n: (p, tensors[n].shape) for n, p in wanted.items()}, shardings)
     assign((place, lambda name=name: values.pop(name)) for name, place in wanted.items())
     matched = tuple(
         Match(path=place.path, shape=place.shape, sources=(name,)) for name, place in wanted.items()
     )
-    report = comparison.report(folder, model.name, matched)
+    report = comparison.report(folder, model.name, matched, left_out=dropped)
     states = [
         Left(name=name, shape=tensors[name].shape, why="the model's optimizer has another state")
         for name in aside
@@ -311,15 +363,13 @@ def _states(contents: Contents) -> dict[str, str]:
     return {entry.path: entry.state for entry in ledger.entries}
 
 
-def _optimizer(
-    model: Any, held: Places, kept: list[Any], folder: Path, skip_mismatch: bool
-) -> dict[str, Place]:
+def _optimizer(model: Any, held: Places, kept: list[Any], folder: Path, is_lenient: bool) -> dict[str, Place]:
     """Which arrays go into the optimizer: by order, since their names follow the process."""
     if not kept or not held.optimizer:
         return {}
     if [tensor.shape for tensor in kept] == [place.shape for place in held.optimizer]:
         return {tensor.name: place for tensor, place in zip(kept, held.optimizer, strict=True)}
-    if skip_mismatch:
+    if is_lenient:
         return {}
     raise SavingError(
         f"The optimizer's state in {folder} doesn't fit '{model.name}': it has {len(kept):,} arrays, the model's has "

@@ -15,9 +15,9 @@ from tally.core.errors import SavingError
 from tally.formats import safetensors as form
 from tally.formats.shards import INDEX, read_index
 from tally.formats.tensor import Contents, Tensor
-from tally.saving.arrays import Place, Places, assign, places_of, read_array
+from tally.saving.arrays import Place, Places, assign, built_optimizer, check_arrays, places_of, read_array
 from tally.saving.files import replace_file
-from tally.saving.matching import Renaming, compare, refuse, rename_all
+from tally.saving.matching import Renaming, compare, left_out, refuse, rename_all
 from tally.saving.outcome import Left, Match, Report
 from tally.saving.several import WRITE, FileSet, bytes_in, share_out
 from tally.writing import keep_names
@@ -196,7 +196,8 @@ def load_safetensors(
         contents: What the headers say.
         path: The file or index, for messages.
         skip_mismatch: Leave what doesn't fit as it is instead of refusing.
-        name_map: Names in the file -> paths in the model.
+        name_map: Names in the file -> paths in the model, or None to leave out; with these a state of the optimizer
+            that doesn't fit, too.
 
     Returns:
         What was set and what was left out.
@@ -208,7 +209,9 @@ def load_safetensors(
     ledger = _ledger(contents)
     aside = [entry.path for entry in ledger.entries if entry.state == "optimizer"] if ledger else []
     tensors = {tensor.name: tensor for tensor in contents.tensors}
-    renamed = rename_all((name for name in tensors if name not in set(aside)), name_map, path)
+    skipped = set(aside)
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if name not in skipped}
+    renamed, dropped = rename_all(shapes, name_map, path), left_out(shapes, name_map)
     stored = {new: tensors[name] for new, name in renamed.items()}
     held = places_of(model)
     wanted = {path: place.shape for path, place in held.weights.items()}
@@ -216,21 +219,21 @@ def load_safetensors(
     if not comparison.fits and not skip_mismatch:
         raise refuse(comparison, path, model.name)
     kept = [tensors[name] for name in aside if name in tensors]
-    if _build_optimizer(model, bool(kept)):
-        held = places_of(model)
-    wrong = _optimizer_problem(held, kept)
-    if wrong is not None and not skip_mismatch:
-        raise SavingError(
-            f"The optimizer's state in {path} doesn't fit '{model.name}': {wrong}.",
-            do="compile with the optimizer it was saved with, or pass skip_mismatch=True; nothing was changed",
-        )
-    pairs = [
-        (place, stored[name])
-        for name, place in held.weights.items()
-        if name in stored and stored[name].shape == place.shape
-    ]
-    if wrong is None and held.optimizer:
-        pairs += zip(held.optimizer, kept, strict=False)
+    with built_optimizer(model, bool(kept)) as held:
+        wrong = _optimizer_problem(held, kept)
+        if wrong is not None and not skip_mismatch and not dropped:
+            raise SavingError(
+                f"The optimizer's state in {path} doesn't fit '{model.name}': {wrong}.",
+                do="compile with the optimizer it was saved with, or pass skip_mismatch=True; nothing was changed",
+            )
+        pairs = [
+            (place, stored[name])
+            for name, place in held.weights.items()
+            if name in stored and stored[name].shape == place.shape
+        ]
+        if wrong is None and held.optimizer:
+            pairs += zip(held.optimizer, kept, strict=False)
+        check_arrays(tensor for _, tensor in pairs)
     assign((place, _Reading(tensor)) for place, tensor in pairs)
     aside_ids = {id(place) for place in held.optimizer}
     matched = [
@@ -242,7 +245,7 @@ def load_safetensors(
         )
         for place, tensor in pairs
     ]
-    report = comparison.report(path, model.name, matched)
+    report = comparison.report(path, model.name, matched, left_out=dropped)
     states = [Left(name=one.name, shape=one.shape, why=f"the optimizer: {wrong}") for one in kept if wrong]
     return replace(report, left=(*report.left, *states))
 
@@ -277,15 +280,6 @@ def _check_together(contents: Contents, path: Path) -> None:
                 f"{file.name} was not written together with {path.name}: the last save was cut off.",
                 do="save the model again",
             )
-
-
-def _build_optimizer(model: Any, is_stored: bool) -> bool:
-    """Build the optimizer for a state that is stored; tell whether it wasn't."""
-    optimizer = getattr(model, "optimizer", None)
-    if not is_stored or optimizer is None or optimizer.built:
-        return False
-    optimizer.build(model.trainable_variables)
-    return True
 
 
 def _optimizer_problem(held: Places, kept: Sequence[Tensor]) -> str | None:

@@ -37,6 +37,8 @@ def units_of(source: Source, ledger: Ledger, name_map: Renaming) -> list[Unit]:
     found: dict[str, Unit] = {}
     for name, part in source.parts.items():
         renamed = rename(name, name_map)
+        if renamed is None:
+            continue
         for path, word, last, piece in _split(renamed, part, fused):
             path, reverse = _without_collection(path), re.search(r"(^|[./])backward", path)
             unit = found.setdefault(

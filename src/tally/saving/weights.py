@@ -15,7 +15,7 @@ from tally.core.layer import Layer
 from tally.core.registry import snake_case
 from tally.core.variable import Variable
 from tally.saving.files import numbers_in
-from tally.saving.matching import Renaming, compare, refuse, refuse_unbuilt, rename_all
+from tally.saving.matching import Renaming, compare, left_out, refuse, refuse_unbuilt, rename_all
 from tally.saving.outcome import Left, Match, Report
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def read_weights(
         model: A built layer or model.
         source: The file's path, for messages.
         skip_mismatch: Leave layers that don't fit as they are.
-        name_map: Places in the file, such as `layers/dense_1` -> places or paths in the model.
+        name_map: Places in the file, such as `layers/dense_1` -> places or paths in the model, or None to leave out.
 
     Returns:
         What was loaded and what was left out.
@@ -223,7 +223,7 @@ def read_weights(
             if name in stored.arrays and tuple(stored.arrays[name].shape) == variable.shape
         ]
     notes = matched.load(model)
-    report = comparison.report(source, model.name, matched.told(), aside=aside)
+    report = comparison.report(source, model.name, matched.told(), aside=aside, left_out=stored.left_out)
     return dataclasses.replace(report, notes=tuple(notes))
 
 
@@ -301,7 +301,9 @@ class _Stored:
             for place in dict.fromkeys((*known, *store.groups()))
             for key, array in store.numbers(place).items()
         }
-        self.names = rename_all(found, _to_places(name_map, layout.paths), source)
+        renaming = _to_places(name_map, layout.paths)
+        self.names = rename_all(found, renaming, source)
+        self.left_out = left_out({name: tuple(array.shape) for name, array in found.items()}, renaming)
         self.arrays = {name: found[old] for name, old in self.names.items()}
         self._groups: dict[str, dict[str, h5py.Dataset]] = {}
         for name, array in self.arrays.items():
@@ -337,7 +339,7 @@ def _to_places(name_map: Renaming, paths: Mapping[str, str]) -> Renaming:
         return None
     if callable(name_map):
         return lambda name: known.get(new := name_map(name) or name, new)
-    return {name: known.get(path, path) for name, path in name_map.items()}
+    return {name: None if path is None else known.get(path, path) for name, path in name_map.items()}
 
 
 def _is_of_layer(group: str, found: "dict[str, h5py.Dataset]") -> bool:
