@@ -28,7 +28,7 @@ FORMATS = {
     "exported": (183, 175, "TensorFlow SavedModel", "tiny/stem", 76),
     "trained": (183, 175, "TensorFlow checkpoint", "tiny/head", 51),
     "float.tflite": (167, 167, "TensorFlow Lite", "tiny_1/stem_1", 76),
-    "orbax": (1056, 1050, "Orbax", "params", 1050),
+    "orbax": (1056, 1050, "Orbax", "layer_19", 100),
     "net.npz": (29, 29, "NumPy, npz", "model/conv", 18),
     "net.msgpack": (31, 31, "Flax msgpack", None, 0),
 }

@@ -123,6 +123,30 @@ def test_a_head_that_the_file_leaves_out_is_told(tmp_path):
     assert "uses the table 'model.embed_tokens.weight' again" in huggingface.read(tmp_path).notes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "has_head"),
+    [
+        ("BertModel", False),
+        ("BertForSequenceClassification", False),
+        ("BertForMaskedLM", True),
+        ("GPT2LMHeadModel", True),
+        ("T5ForConditionalGeneration", True),
+    ],
+)
+def test_only_a_model_with_an_output_layer_is_said_to_use_the_table_again(tmp_path, name, has_head):
+    folder_of(tmp_path, TABLE, {"tie_word_embeddings": True, "architectures": [name]})
+    assert bool(huggingface.read(tmp_path).notes) == has_head
+
+
+@pytest.mark.parametrize("config", [{}, {"tie_word_embeddings": True}])
+def test_the_header_says_which_of_two_tied_arrays_the_file_has(tmp_path, config):
+    folder_of(tmp_path, {}, config)
+    said = {"format": "pt", "model.embed_tokens.weight": "lm_head.weight"}
+    save_file({"lm_head.weight": np.zeros((10, 4), "float16")}, tmp_path / "model.safetensors", metadata=said)
+    found = {one.name: one.alias_of for one in huggingface.read(tmp_path).tensors}
+    assert found == {"lm_head.weight": None, "model.embed_tokens.weight": "lm_head.weight"}
+
+
 # -- quantised -----------------------------------------------------------------------------------------------------
 def packed_rows(method: str, width: int) -> Arrays:
     features, units, groups = 128, 64, 4

@@ -289,3 +289,14 @@ def test_broken_files_give_one_error(tmp_path: Path) -> None:
         found = [survives(files.read, one, tmp_path, f"b{ending}") for one in broken]
         assert any(isinstance(one, BadFileError) for one in found)
         assert any(isinstance(one, Contents) for one in found)
+
+
+def test_an_operation_holds_nothing_and_a_class_that_is_not_known_is_named(tmp_path):
+    inputs = keras.Input((3,))
+    compared = keras.ops.not_equal(keras.layers.Dense(2)(inputs), 0)
+    said = keras.Model(inputs, compared).to_json()
+    (tmp_path / "m.json").write_text(said)
+    assert not any("will hold" in note for note in read(tmp_path / "m.json").notes)
+    (tmp_path / "n.json").write_text(said.replace("keras.src.ops", "somebodys.ops"))
+    (note,) = (note for note in read(tmp_path / "n.json").notes if "will hold" in note)
+    assert note == "What 'not_equal' (NotEqual) will hold doesn't follow from the configuration alone."

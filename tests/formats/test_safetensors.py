@@ -16,6 +16,7 @@ from tally.formats import safetensors
 from tally.formats.errors import BadFileError
 from tally.formats.limits import Limits
 from tally.formats.tensor import Contents
+from tally.readers import account
 
 
 def file_of(header: Any, data: bytes = b"") -> bytes:
@@ -103,7 +104,10 @@ _TWICE = b'{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8
         (file_of({"a": entry("I8", [-1], 0, 1)}, b"x"), "has the shape"),
         (file_of({"a": entry("I8", [True], 0, 1)}, b"x"), "has the shape"),
         (file_of({"a": entry("I8", [1.0], 0, 1)}, b"x"), "has the shape"),
-        (file_of({"a": entry("I8", [2**64], 0, 1)}, b"x"), "has the shape"),
+        (
+            file_of({"a": entry("I8", [2**64], 0, 1)}, b"x"),
+            "no list of lengths from 0 to 9,223,372,036,854,775,807",
+        ),
         (file_of({"a": entry("I8", [2**62, 2**62], 0, 1)}, b"x"), "but 1 bytes"),
         (file_of({"a": entry("I8", [1], 1, 0)}, b"x"), "lies at bytes"),
         (file_of({"a": entry("I8", [2], 0, 2)}, b"x"), "lies at bytes [0, 2] of 1"),
@@ -207,3 +211,29 @@ def test_an_index_that_is_none_is_refused(tmp_path, text):
     index.write_text(text)
     with pytest.raises(BadFileError):
         safetensors.read(index)
+
+
+# -- tied ----------------------------------------------------------------------------------------------------------
+def test_what_torch_ties_is_listed_and_counts_once(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_model
+
+    model = torch.nn.ModuleDict(
+        {"emb": torch.nn.Embedding(10, 4), "head": torch.nn.Linear(4, 10, bias=False)}
+    )
+    model["head"].weight = model["emb"].weight
+    save_model(model, str(tmp_path / "m.safetensors"))
+    found = safetensors.read(tmp_path / "m.safetensors")
+    assert {one.name: one.alias_of for one in found.tensors} == {
+        "emb.weight": None,
+        "head.weight": "emb.weight",
+    }
+    assert account(found, name="m").total == 40
+
+
+@pytest.mark.parametrize(
+    "said", [{"format": "a"}, {"b": "absent"}, {"a": "a"}, {"tally.ledger": "a"}, {"b": "c", "c": "b"}]
+)
+def test_other_texts_of_a_header_tie_nothing(tmp_path, said):
+    save_file({"a": np.zeros(3, "float32")}, tmp_path / "m.safetensors", metadata=said)
+    assert [one.name for one in safetensors.read(tmp_path / "m.safetensors").tensors] == ["a"]

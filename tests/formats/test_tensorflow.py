@@ -372,7 +372,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
             self.kernel = tf.Variable(tf.ones((3, 4)), name="kernel")
             self.tied = self.kernel
             self.bias = tf.Variable(tf.zeros(4), trainable=False, name="bias")
-            self.scales = [tf.Variable(1.0), tf.Variable([1.0, 2.0])]
+            self.scales = [tf.Variable(1.0), tf.Variable([1.0, 2.0]), tf.Variable(2.0, trainable=False)]
 
         @tf.function(input_signature=[tf.TensorSpec((None, 3))])
         def __call__(self, x):
@@ -390,6 +390,53 @@ def test_a_model_saved_now_is_read(live: Path) -> None:
         "kernel": ((3, 4), "weight"),
         "scales/0": ((), "weight"),
         "scales/1": ((2,), "weight"),
+        "scales/2": ((), "state"),
     }
     assert held["kernel"].axes == ("features", "units")
     assert held["bias"].notes == ("The file says that it isn't trainable.",)
+
+
+def test_each_layer_is_fed_by_what_comes_right_before_it(tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+
+    class Model(tf.Module):
+        """Two branches that join, a normalisation of several operations, and a layer behind it."""
+
+        def __init__(self) -> None:
+            self.kept = [self.made(f"model/{name}") for name in ("left", "right", "norm", "last")]
+
+        def made(self, scope: str):
+            with tf.name_scope(scope):
+                return tf.Variable(tf.ones((4, 4)), name="kernel")
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32)])
+        def __call__(self, x):
+            left, right, norm, last = self.kept
+            with tf.name_scope("model/left"):
+                first = tf.nn.relu(tf.matmul(x, left))
+            with tf.name_scope("model/right"):
+                second = tf.nn.relu(tf.matmul(x, right))
+            with tf.name_scope("model/norm"):
+                joined = first + second
+                scaled = (joined - tf.reduce_mean(joined, 1, keepdims=True)) * norm[0]
+                joined = scaled + joined
+            with tf.name_scope("model/last"):
+                return tf.matmul(joined, last)
+
+    tf.saved_model.save(Model(), str(tmp_path))
+    assert {node.name: set(node.inputs) for node in tensorflow.read(tmp_path).nodes} == {
+        "model/left": set(),
+        "model/right": set(),
+        "model/norm": {"model/left", "model/right"},
+        "model/last": {"model/norm"},
+    }
+
+
+@pytest.mark.parametrize("place", ["keras_api/metrics/0", "metrics/mean"])
+def test_what_a_metric_keeps_is_no_layer(tmp_path: Path, place: str) -> None:
+    end = "/.ATTRIBUTES/VARIABLE_VALUE"
+    pairs = {f"{place}/total{end}": entry(1, (), 0, 4), f"dense/kernel{end}": entry(1, (2, 3), 4, 24)}
+    ledger = account(tensorflow.read(checkpoint(tmp_path, pairs)), layout="keras", name="m")
+    assert [owner.path for owner in ledger.owners] == ["", "dense"]
+    assert [(one.path, one.owner, one.state) for one in ledger.entries][-1] == (f"{place}/total", "", "fixed")
+    assert ledger.total == 6

@@ -204,3 +204,18 @@ def test_a_keras_file_with_a_layer_of_somebody_elses_is_still_accounted_for(file
     assert tally.summary("odd.keras", print_fn=lambda text: None).total == 15
     with pytest.raises(ValueError, match="Unheard"):
         tally.saving.load_model("odd.keras")
+
+
+def test_the_formats_of_flax_name_one_state_of_training_alike(tmp_path):
+    jax = pytest.importorskip("jax")
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    weights = {"Dense_0": {"kernel": jax.numpy.zeros((4, 3)), "bias": jax.numpy.zeros(3)}}
+    moments = {"0": {"mu": weights, "count": jax.numpy.zeros((), "int32")}}
+    state = {"step": jax.numpy.zeros((), "int32"), "params": weights, "opt_state": moments}
+    (tmp_path / "m.msgpack").write_bytes(flax.serialization.to_bytes(state))
+    with checkpoint.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "m", state)
+    first, second = (read(tmp_path / name) for name in ("m.msgpack", "m"))
+    named = {(one.path, one.owner, one.state) for one in first.entries}
+    assert named == {(one.path, one.owner, one.state) for one in second.entries}
+    assert ("Dense_0/kernel", "Dense_0", "trainable") in named

@@ -126,3 +126,18 @@ def test_a_network_of_constants_is_told_in_words_of_its_own():
     assert [remark.text for remark in packed if remark.kind == "frozen"] == [
         "51 parameters stored as int8 and int32, which no gradient changes. They are counted and used as they are."
     ]
+
+
+@pytest.mark.parametrize(
+    ("node", "array", "path"),
+    [
+        ("Gather_3", "words_embedding", "words"),
+        ("Gather_3", "words", "words"),
+        ("lookup", "words", "lookup"),
+        ("Gather_3", "const_fold_7", "Gather_3"),
+        ("Gather_3", "12", "Gather_3"),
+    ],
+)
+def test_a_layer_has_the_name_of_its_operator_or_else_of_its_array(node, array, path):
+    ledger = of((Node(name=node, type="Gather", tensors=(array,)),), tensor(array, 10, 4))
+    assert [(owner.path, owner.type) for owner in ledger.children()] == [(path, "Embedding")]

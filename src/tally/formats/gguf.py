@@ -287,7 +287,8 @@ class _File:
             )
             raise BadFileError(self.path, reason, place=place)
         if math.prod(sizes) > self.limits.elements:
-            raise BadFileError(self.path, f"has the shape {tuple(reversed(sizes))}", place=place)
+            reason = f"has the shape {tuple(reversed(sizes))}, more than {self.limits.elements:,} elements"
+            raise BadFileError(self.path, reason, place=place)
         role: Role = "fixed" if name in _TABLES_OF_ANGLES else "weight"
         stored = math.prod(sizes) // block * width
         note = f"{dtype.upper()}: {block} parameters in {width} bytes, {width * 8 / block:g} bits for each."

@@ -395,8 +395,10 @@ class _Reader:
         kind, shape = self.element(messages[at.TYPE], attributes), self.space(messages[at.SPACE].body)
         if shape is None:
             shape, kind = (0,), Type("", 1)
-        if len(shape) > self.limits.rank or math.prod(shape) > self.limits.elements:
-            raise self.bad(where, f"has the shape {shape}")
+        if len(shape) > self.limits.rank:
+            raise self.bad(where, f"has {len(shape):,} dimensions, more than {self.limits.rank}")
+        if math.prod(shape) > self.limits.elements:
+            raise self.bad(where, f"has the shape {shape}, more than {self.limits.elements:,} elements")
         nbytes = math.prod(shape) * kind.size
         filters = self.filters(messages[at.FILTERS].body) if at.FILTERS in messages else ()
         stored, start = self.layout(messages[at.LAYOUT].body, nbytes, bool(filters), where)

@@ -91,7 +91,8 @@ def _read_weights(folder: Path, name: str, limits: Limits) -> Contents:
         whole = read_shards(found, _reader(name.removesuffix(INDEX), folder), limits)
     else:
         whole = _reader(name, folder)(found, limits)
-    return replace(whole, tensors=tuple(unpacked(whole.tensors, limits)))
+    whole = replace(whole, tensors=tuple(unpacked(whole.tensors, limits)))
+    return safetensors.with_ties(whole) if ".safetensors" in name else whole
 
 
 def _reader(name: str, folder: Path) -> Read:
@@ -155,18 +156,36 @@ def _tied(
         return tensors, ()
     table = next((t for t in tensors if t.name.endswith(_TABLES)), None)
     head = next((t for t in tensors if t.name in _HEADS), None)
-    if table is None:
+    if table is None or (head is None and not _has_head(config)):
         return tensors, ()
     if head is None:
         return tensors, (
             f"The output layer uses the table {table.name!r} again (tie_word_embeddings), so the file has no array "
             "for it.",
         )
-    if (head.shape, head.dtype) != (table.shape, table.dtype):
+    is_told = head.alias_of is not None or table.alias_of is not None  # the file itself says which it has
+    if is_told or (head.shape, head.dtype) != (table.shape, table.dtype):
         return tensors, ()
     note = "tie_word_embeddings: the file stores the table twice, the model has it once."
     tied = replace(head, alias_of=table.name, notes=(*head.notes, note))
     return tuple(tied if tensor is head else tensor for tensor in tensors), ()
+
+
+_WITH_HEAD = (
+    r"LMHead|DoubleHeads|MTModel|ForPreTraining|For(Causal|Masked|Prefix)?LM|For(Conditional|Text)Generation"
+)
+"""Classes of models that end in a layer with a number for each word; `BertModel` ends before it."""
+
+
+def _has_head(config: Mapping[str, Any]) -> bool:
+    """Whether the class of the model is one with an output layer; so it is taken where the class isn't told."""
+    said = config.get("architectures")
+    names = cast("list[Any]", said)[:_MOST_CLASSES] if isinstance(said, list) else []
+    kinds = [name for name in names if isinstance(name, str)]
+    return not kinds or any(re.search(_WITH_HEAD, kind[:_LONGEST_CLASS]) for kind in kinds)
+
+
+_MOST_CLASSES, _LONGEST_CLASS = 16, 200
 
 
 def _says_tied(config: Mapping[str, Any]) -> bool:

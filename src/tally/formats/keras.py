@@ -462,13 +462,13 @@ def _home(label: str, name: str, homes: Mapping[str, str]) -> tuple[str, str]:
 def _planned(found: Architecture, path: Path, limits: Limits) -> Contents:
     """What a model that is only described will have: the weights whose shapes follow from its configuration."""
     account = _Account(path)
-    unknown = 0
+    unknown: list[str] = []
     for layer in found.layers:
         given = layer.input_shapes[0] if layer.input_shapes else None
-        weights = weights_of(layer.type, layer.options, given)
+        weights = () if layer.is_operation else weights_of(layer.type, layer.options, given)
         account.add(layer, [])
         if weights is None or any(weight.shape is None for weight in weights):
-            unknown += 1
+            unknown.append(_named(layer))
             continue
         names: list[str] = []
         for weight in weights:
@@ -493,8 +493,18 @@ def _planned(found: Architecture, path: Path, limits: Limits) -> Contents:
         "It is an architecture alone: the weights are those it will have, none has a value.",
     ]
     if unknown:
-        notes.append(f"What {_layers(unknown)} will hold doesn't follow from the configuration alone.")
+        more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+        named = ", ".join(unknown[:_SHOWN]) + more
+        notes.append(f"What {named} will hold doesn't follow from the configuration alone.")
     return account.contents("Keras configuration", notes, None, limits)
+
+
+_SHOWN = 5
+
+
+def _named(layer: Described) -> str:
+    kind = repr(layer.type[:80])[1:-1]
+    return f"{layer.path[:80]!r} ({kind})" if layer.path else f"the {kind}"
 
 
 def _layers(count: int) -> str:

@@ -40,6 +40,7 @@ class Described:
         inputs: The paths of the layers that feed it.
         input_shapes: The shape of each input.
         output_shapes: The same of each output.
+        is_operation: Whether it is an operation of `keras.ops`, which holds nothing.
         mode: How its weights are quantised: `"int8"`, `"int4"`, `"float8"`, or `""`.
         axes: The names of the axes of its weights, where what is around it says so.
     """
@@ -53,6 +54,7 @@ class Described:
     inputs: tuple[str, ...] = ()
     input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
+    is_operation: bool = False
     mode: str = ""
     axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes])
 
@@ -137,6 +139,7 @@ class _Model:
             inputs=inputs,
             input_shapes=given,
             output_shapes=made,
+            is_operation=_is_operation(said) and str(said.get("module")).startswith("keras."),
             mode=_mode(config),
         )
         listed = _list(config.get("layers")) if "layers" in config else None

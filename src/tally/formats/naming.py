@@ -19,7 +19,7 @@ def checked(tensors: Sequence[Tensor], file: object, limits: Limits = LIMITS) ->
         >>> checked([Tensor(name="w", shape=(2, -1), dtype="int8", stored=2)], "w.npz")
         Traceback (most recent call last):
         ...
-        tally.formats.errors.BadFileError: w.npz, tensor 'w': has the shape (2, -1).
+        tally.formats.errors.BadFileError: w.npz, tensor 'w': has the shape (2, -1), with a length below zero.
     """
     path = str(file)
     if len(tensors) > limits.tensors:
@@ -34,9 +34,11 @@ def checked(tensors: Sequence[Tensor], file: object, limits: Limits = LIMITS) ->
             raise BadFileError(path, "is named twice", place=place)
         known.add(tensor.name)
         if len(tensor.shape) > limits.rank:
-            raise BadFileError(path, f"has {len(tensor.shape):,} dimensions", place=place)
+            raise BadFileError(
+                path, f"has {len(tensor.shape):,} dimensions, more than {limits.rank}", place=place
+            )
         if any(length < 0 for length in tensor.shape):
-            raise BadFileError(path, f"has the shape {tensor.shape}", place=place)
+            raise BadFileError(path, f"has the shape {tensor.shape}, with a length below zero", place=place)
         total += math.prod(tensor.shape)
         if total > limits.elements:
             raise BadFileError(path, f"claims more than {limits.elements:,} scalars", place=place)

@@ -122,8 +122,11 @@ def _described(window: Window, name: str, limits: Limits) -> tuple[Tensor, int]:
     begin = at = window.at
     described, first_closest, shape = header(window)
     order, kind, width = _element(described, window, at)
-    if len(shape) > limits.rank or any(size > limits.elements for size in shape):
-        raise window.bad(f"has the shape {str(shape)[:80]}", at=at)
+    if len(shape) > limits.rank:
+        raise window.bad(f"has {len(shape):,} dimensions, more than {limits.rank}", at=at)
+    if any(size > limits.elements for size in shape):
+        reason = f"has the shape {str(shape)[:80]}, with a length of more than {limits.elements:,}"
+        raise window.bad(reason, at=at)
     size = math.prod(shape) * width
     strides = _first_closest(shape) if first_closest and len(shape) > 1 else None
     taken_for_bfloat16 = kind == "V" and width == 2

@@ -144,8 +144,7 @@ def read_array(message: Message, model: Holder) -> Array:
     if fields.kind not in _TYPES:
         raise BadFileError(model.path, f"has elements of the unknown type {fields.kind}", place=place)
     dtype, bits = _TYPES[fields.kind]
-    if len(shape) > model.limits.rank or any(size < 0 for size in shape):
-        raise BadFileError(model.path, f"has the shape {shape[:8]}", place=place)
+    _check(shape, model, place)
     size = math.prod(shape)
     if size > model.limits.elements:
         raise BadFileError(model.path, f"claims {size:,} scalars", place=place)
@@ -156,6 +155,15 @@ def read_array(message: Message, model: Holder) -> Array:
     if fields.raw is not None:
         return Array(fields.name, shape, dtype, *_inside(fields.raw, needed, dtype, model, place))
     return Array(fields.name, shape, dtype, *_listed(fields, size, dtype, bits, model, place))
+
+
+def _check(shape: tuple[int, ...], model: Holder, place: str) -> None:
+    if len(shape) > model.limits.rank:
+        reason = f"has {len(shape):,} dimensions, more than {model.limits.rank}"
+        raise BadFileError(model.path, reason, place=place)
+    if any(size < 0 for size in shape):
+        reason = f"has the shape {shape[:8]}, with a length below zero"
+        raise BadFileError(model.path, reason, place=place)
 
 
 def read_sparse(message: Message, model: Holder) -> Array:
@@ -174,8 +182,7 @@ def read_sparse(message: Message, model: Holder) -> Array:
         tuple(table.integers(3, 10_000)),
     )
     place = f"tensor {kept.name[:80]!r}"
-    if len(shape) > model.limits.rank or any(size < 0 for size in shape):
-        raise BadFileError(model.path, f"has the shape {shape[:8]}", place=place)
+    _check(shape, model, place)
     count, size = math.prod(kept.shape), math.prod(shape)
     fits = indices.shape in ((count,), (count, len(shape))) and indices.dtype == "int64"
     if len(kept.shape) != 1 or count > size or not fits:

@@ -359,7 +359,8 @@ def _role(leaf: _Leaf, described: Described, path: tuple[str, ...], beside_param
     if "params" in parts:
         return "weight"
     if beside_params and not described.shape:
-        return "other"
+        # How far the training is, which is no layer's, as the other format of Flax has it.
+        return "optimizer" if len(parts) == 1 and parts[0] in _COUNTER else "other"
     whole = described.dtype.startswith(("int", "uint", "bool"))
     if whole or (parts[-1] in _COUNTER and not described.shape):
         return "other"

@@ -80,8 +80,8 @@ def read(path: Path, limits: Limits = LIMITS) -> Contents:
     """
     split = is_index(path, ".safetensors")
     contents = read_shards(path, read_one, limits) if split else read_one(path, limits)
-    tensors = unpacked(contents.tensors, limits)
-    return replace(contents, tensors=checked(tensors, path, limits))
+    contents = with_ties(replace(contents, tensors=tuple(unpacked(contents.tensors, limits))))
+    return replace(contents, tensors=checked(contents.tensors, path, limits))
 
 
 def read_one(path: Path, limits: Limits = LIMITS) -> Contents:
@@ -96,6 +96,34 @@ def read_one(path: Path, limits: Limits = LIMITS) -> Contents:
         tensors = [_tensor(window, name, described, limits) for name, described in header.items()]
         _no_gaps(window, tensors)
         return Contents(format="safetensors", tensors=tuple(tensors), metadata=said, files=(path,))
+
+
+def with_ties(contents: Contents) -> Contents:
+    """Add the arrays that were left out of a file since they are others of its arrays.
+
+    `safetensors.torch.save_model` writes a tied array once, and among the header's texts the name of each that it
+    left out with the name of the one it kept.
+
+    Example:
+        >>> table = Tensor(name="emb.weight", shape=(10, 4), dtype="float32", stored=160)
+        >>> said = {"format": "pt", "head.weight": "emb.weight"}
+        >>> head = with_ties(Contents(format="safetensors", tensors=(table,), metadata=said)).tensors[-1]
+        >>> head.name, head.alias_of
+        ('head.weight', 'emb.weight')
+    """
+    known = {tensor.name: tensor for tensor in contents.tensors}
+    ties = {
+        name: kept
+        for name, kept in contents.metadata.items()
+        if isinstance(kept, str) and kept in known and name not in known and not name.startswith(_NO_TIES)
+    }
+    more = (replace(known[kept], name=name, alias_of=kept, notes=(_TIED,)) for name, kept in ties.items())
+    return replace(contents, tensors=(*contents.tensors, *more))
+
+
+_NO_TIES = ("format", "tally.", "modelspec.")
+"""Names among a header's texts that are no array's."""
+_TIED = "The file has it once, under the name of the array that it is tied to."
 
 
 def _header(window: Window, limits: Limits) -> dict[str, Any]:
@@ -134,8 +162,13 @@ def _tensor(window: Window, name: str, described: Any, limits: Limits) -> Tensor
     kind, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
     if not isinstance(kind, str) or kind not in TYPES:
         raise BadFileError(window.file, f"has the type {str(kind)[:40]!r}, which isn't known", place=place)
-    if not _are_whole(shape) or len(shape) > limits.rank:
-        raise BadFileError(window.file, f"has the shape {str(shape)[:80]}", place=place)
+    if not _are_whole(shape):
+        reason = f"has the shape {str(shape)[:80]}, which is no list of lengths from 0 to {2**63 - 1:,}"
+        raise BadFileError(window.file, reason, place=place)
+    if len(shape) > limits.rank:
+        raise BadFileError(
+            window.file, f"has {len(shape):,} dimensions, more than {limits.rank}", place=place
+        )
     if not _are_whole(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= window.left:
         reason = f"lies at bytes {str(offsets)[:80]} of {window.left:,}"
         raise BadFileError(window.file, reason, place=place, do="if the file was cut off, fetch it again")

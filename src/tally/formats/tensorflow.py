@@ -157,7 +157,7 @@ def _read_saved_model(folder: Path, limits: Limits, file: Path | None = None) ->
     index = folder / "variables" / "variables.index"
     found = read_index(index, limits) if index.is_file() else Checkpoint()
     files.update(found.files)
-    held = tensors(found, graph.trainable)
+    held = tensors(found, graph.trainable, graph.objects)
     program = {tensor.name: _program(found, tensor.name) for tensor in held}
     axes = axes_of(graph, flow, {program[tensor.name]: tensor.shape for tensor in held})
     # A recurrent layer's matrices hold several gates in one axis, which a product of matrices doesn't tell; nor does

@@ -4,7 +4,7 @@ import io
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,17 @@ _SLOTS = re.compile(
 """How the first optimizers called what they keep for a variable."""
 _POWERS = re.compile(r"(^|/)beta[12]_power(_\d+)?$")
 _COUNTERS = ("save_counter", "global_step", "step", "iteration", "iterations", "epoch", "counter")
+_OF_METRICS = (
+    "total",
+    "count",
+    "accumulator",
+    "true_positives",
+    "true_negatives",
+    "false_positives",
+    "false_negatives",
+    "total_confusion_matrix",
+)
+"""What metrics keep."""
 _STATISTICS = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev")
 _SEEDS = ("seed_generator_state", "_state_var")
 
@@ -66,6 +77,19 @@ class Object:
     children: tuple[tuple[str, int], ...] = ()
     slots: tuple[int, ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedObject:
+    """One object of the graph of objects that a SavedModel has of its own.
+
+    Args:
+        children: The objects it holds, by name.
+        trainable: Of a variable, whether it is trainable.
+    """
+
+    children: tuple[tuple[str, int], ...] = ()
+    trainable: bool | None = None
 
 
 @dataclass(slots=True)
@@ -213,13 +237,17 @@ def _object(message: Message) -> Object:
     return Object(tuple(children), tuple(slots), tuple(keys))
 
 
-def tensors(checkpoint: Checkpoint, trainable: dict[str, bool]) -> list[Tensor]:
+def tensors(
+    checkpoint: Checkpoint, trainable: Mapping[str, bool], saved: Sequence[SavedObject] = ()
+) -> list[Tensor]:
     """Name the variables of a checkpoint, and tell what each is to the model.
 
     Args:
         checkpoint: What the index says.
         trainable: Which variables a graph calls trainable, by their full names.
+        saved: The objects that a SavedModel has, which tell of variables whose names are not their own.
     """
+    switches = dict(_switches(checkpoint.objects, saved))
     full = {key: name for one in checkpoint.objects for key, name in one.keys}
     of_optimizer = set(_keys_of_optimizer(checkpoint.objects))
     names = _names([one.key for one in checkpoint.saved], full)
@@ -232,7 +260,7 @@ def tensors(checkpoint: Checkpoint, trainable: dict[str, bool]) -> list[Tensor]:
     for one in ordered:
         name, program = names[one.key], full.get(one.key, "")
         role, notes = _role(
-            one, name, program, trainable, lambda slot: slot in bases, one.key in of_optimizer
+            one, name, program, trainable, switches, lambda slot: slot in bases, one.key in of_optimizer
         )
         if "/" in program:
             first = known.setdefault((program, one.shape, one.dtype, one.crc), name)
@@ -258,6 +286,27 @@ def tensors(checkpoint: Checkpoint, trainable: dict[str, bool]) -> list[Tensor]:
             f"{twice:,} variables are kept twice, for the model and for its serving function."
         )
     return found
+
+
+def _switches(objects: Sequence[Object], saved: Sequence[SavedObject]) -> Iterator[tuple[str, bool]]:
+    """Yield the keys of the variables of a SavedModel, with whether they are trainable.
+
+    The two graphs of objects number these differently; what stands at the same place is the same object.
+    """
+    waiting = deque([(0, 0)] if objects and saved else [])
+    seen = {0}
+    held: dict[int, dict[str, int]] = {}
+    while waiting:
+        number, other = waiting.popleft()
+        if (trainable := saved[other].trainable) is not None:
+            yield from ((key, trainable) for key, _ in objects[number].keys)
+        if other not in held:
+            held[other] = dict(saved[other].children)
+        for name, inside in objects[number].children:
+            there = held[other].get(name, -1)
+            if inside not in seen and 0 <= inside < len(objects) and 0 <= there < len(saved):
+                seen.add(inside)
+                waiting.append((inside, there))
 
 
 def readable(key: str) -> str:
@@ -295,7 +344,8 @@ def _role(
     one: Saved,
     name: str,
     program: str,
-    trainable: dict[str, bool],
+    trainable: Mapping[str, bool],
+    switches: Mapping[str, bool],
     is_variable: Callable[[str], bool],
     of_optimizer: bool,
 ) -> tuple[Role, tuple[str, ...]]:
@@ -313,11 +363,17 @@ def _role(
         return "seed", ()
     if one.dtype not in ("string",) and last in _STATISTICS:
         return "state", ()
-    if not one.dtype.startswith(FRACTIONS) or last in _COUNTERS or "keras_api/metrics" in one.key:
+    if not one.dtype.startswith(FRACTIONS) or last in _COUNTERS or _is_of_metric(one.key):
         return "other", ()
-    if trainable.get(program or name) is False:
+    by_place = switches.get(one.key) if "/" not in program else None
+    if by_place is False or (by_place is None and trainable.get(program or name) is False):
         return "state", ("The file says that it isn't trainable.",)
     return "weight", ()
+
+
+def _is_of_metric(key: str) -> bool:
+    parts = readable(key).split("/")
+    return "keras_api/metrics" in key or (parts[-1] in _OF_METRICS and "metrics" in parts[:-1])
 
 
 def _keys_of_optimizer(objects: list[Object]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tally.formats.errors import BadFileError
 from tally.formats.limits import Limits
 from tally.formats.protobuf import Message, Table
 from tally.formats.tensor import Node, Role, Span, Tensor
+from tally.formats.tensorflow_checkpoint import SavedObject
 from tally.formats.tensorflow_operators import HOUSEKEEPING, meaning, passing
 from tally.formats.tensorflow_types import FRACTIONS, TYPES, read_shape
 from tally.formats.uses import Flow, Step, Use, told
@@ -36,6 +37,7 @@ class Graph:
         handles: The values that stand for variables, and the full names of these.
         functions: What the inputs of each function are called inside it.
         trainable: Which variables are called trainable.
+        objects: What the program's objects hold, the model first.
         metadata: What the file says of itself.
         notes: Sentences for the reader of the account.
     """
@@ -45,6 +47,7 @@ class Graph:
     handles: dict[str, str] = field(default_factory=dict[str, str])
     functions: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     trainable: dict[str, bool] = field(default_factory=dict[str, bool])
+    objects: list[SavedObject] = field(default_factory=list[SavedObject])
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     notes: list[str] = field(default_factory=list[str])
 
@@ -172,7 +175,11 @@ class _Reader:
         """Note which variables a graph calls trainable, by its objects or, before there were any, by its lists."""
         objects = table.table_of(7)
         for one in objects.messages(1) if objects is not None else ():
-            variable = one.table().table_of(7)
+            table_of_one = one.table()
+            variable = table_of_one.table_of(7)
+            inside = tuple((c.text(2), c.integer(1)) for c in map(Message.table, table_of_one.messages(1)))
+            said = bool(variable.integer(3)) if variable is not None else None
+            self.graph.objects.append(SavedObject(inside, said))
             if variable is not None and variable.text(6):
                 name = variable.text(6)
                 self.graph.trainable[name] = bool(variable.integer(3)) or self.graph.trainable.get(

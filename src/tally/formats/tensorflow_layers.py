@@ -1,6 +1,6 @@
 """The layers of a SavedModel: what holds its variables, the classes Keras 2 kept beside the graph, what feeds what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,12 +65,15 @@ def owners_of(
             arrays.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
     homes = {program[one.name]: owner for owner, inside in arrays.items() for one in inside}
     users = _users(homes, graph, flow)
-    fed = _feeders(users, graph, flow)
+    cells = {owner for owner, inside in arrays.items() if any(_is_recurrent(one) for one in inside)}
     places = {step.name: place for place, step in enumerate(flow.steps)}
     first: dict[str, int] = {}
-    inputs: dict[str, dict[str, None]] = {}
     for step, owner in users.items():
         first[owner] = min(first.get(owner, places[step]), places[step])
+    users |= _inside(_scopes(users, cells, graph), graph, flow)
+    fed = _feeders(users, graph, flow)
+    inputs: dict[str, dict[str, None]] = {}
+    for step, owner in users.items():
         inputs.setdefault(owner, {}).update(dict.fromkeys(fed.get(step, ())))
     ordered = sorted(arrays, key=lambda owner: first.get(owner, len(places)))
     return tuple(
@@ -102,6 +105,51 @@ def _users(homes: Mapping[str, str], graph: Graph, flow: Flow) -> dict[str, str]
             for use in flow.uses(value):
                 users.setdefault(use.step.name, homes[name])
     return users
+
+
+def _is_recurrent(tensor: Tensor) -> bool:
+    return tensor.name.endswith("/recurrent_kernel")
+
+
+def _scopes(users: Mapping[str, str], cells: Container[str], graph: Graph) -> dict[tuple[str, ...], str]:
+    """Where the operations of each owner stand, told by those that take its variables.
+
+    A layer's operations have names that begin alike, `model/norm_1/` for those of `norm`; those of a recurrent layer
+    around its cell belong to the cell. A place that two owners have is nobody's.
+    """
+    found: dict[tuple[str, ...], str | None] = {}
+    for step, owner in users.items():
+        path, names = _path(step, graph), owner.split("/")[-_DEEPEST:]
+        size = next((at for at in range(len(path) - 1, 0, -1) if _is_called(path[at - 1], names[-1])), 0)
+        places = [path[:size]] if size else []
+        if size and owner in cells and len(names) > 1:
+            above = next((at for at in range(size - 1, 0, -1) if _is_called(path[at - 1], names[-2])), 0)
+            places += [path[:above]] if above else []
+        for place in places:
+            found[place] = owner if found.get(place, owner) == owner else None
+    return {place: owner for place, owner in found.items() if owner is not None}
+
+
+def _inside(scopes: Mapping[tuple[str, ...], str], graph: Graph, flow: Flow) -> dict[str, str]:
+    """The operations that stand where an owner's do, and that owner."""
+    users: dict[str, str] = {}
+    for step in flow.steps:
+        path = _path(step.name, graph)
+        owner = next((scopes[path[:at]] for at in range(len(path) - 1, 0, -1) if path[:at] in scopes), None)
+        if owner is not None and step.name not in graph.handles:
+            users[step.name] = owner
+    return users
+
+
+def _path(step: str, graph: Graph) -> tuple[str, ...]:
+    """The parts of an operation's name, without the function it is in."""
+    first, *rest = step.split("/", _DEEPEST)
+    return tuple(rest) if first in graph.functions else (first, *rest)
+
+
+def _is_called(part: str, name: str) -> bool:
+    """Whether a part of an operation's name is a layer's, perhaps with the number of a further call."""
+    return part == name or (part.startswith(f"{name}_") and part[len(name) + 1 :].isdigit())
 
 
 def _feeders(users: dict[str, str], graph: Graph, flow: Flow) -> dict[str, tuple[str, ...]]:

@@ -174,7 +174,7 @@ class _Model:
             return
         dtype, bits = _TYPES[kind]
         if any(length < 0 for length in shape):
-            raise BadFileError(self.path, f"has the shape {shape[:8]}", place=place)
+            raise BadFileError(self.path, f"has the shape {shape[:8]}, with a length below zero", place=place)
         size = math.prod(shape)
         needed = -(-size * bits // 8)
         sparse = table.has(6)

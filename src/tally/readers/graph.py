@@ -257,7 +257,7 @@ class _Operators:
         # A name of several, joined by semicolons, is that of operators which became one.
         said = [_above(name) for name in own if not _is_made_up(name) and ";" not in name]
         shared = _shared(said)
-        parts = shared or _scope(node)
+        parts = shared or _named(node, own) or _scope(node)
         if parts in self.found.layers:
             parts = (*parts, node.name.rpartition("/")[2] or "again")
         number, first = 1, parts
@@ -330,6 +330,20 @@ def _is_made_up(name: str) -> bool:
     return re.match(r"onnx::|/|arith\.|tfl\.|Constant|const|\d+$", name) is not None or not re.search(
         "[./]", name
     )
+
+
+def _named(node: Node, own: Sequence[str]) -> Parts:
+    """Where a layer stands by its one array with a name, if its operator has none but its type and a number."""
+    if re.fullmatch(rf"({re.escape(node.type)})?(_?\d+)?", node.name) is None:
+        return ()
+    words = [
+        name for name in own if re.fullmatch(r"[A-Za-z][A-Za-z_]{2,}\w*", name) and not _is_constant(name)
+    ]
+    return (re.sub(r"_(weight|kernel|table|embeddings?)$", "", words[0]),) if len(words) == 1 else ()
+
+
+def _is_constant(name: str) -> bool:
+    return re.match(r"(?i)const|tensor|val|arg|init|param|weights?_?\d*$|kernel", name) is not None
 
 
 _OPERATORS_OF_TENSORFLOW = ("BiasAdd", "MatMul", "convolution", "conv_transpose", "depthwise", "Conv2D")

@@ -249,7 +249,7 @@ class _Account:
             while path in taken:
                 path = f"{tensor.role}/{path}"
             taken.add(path)
-            state: State = "optimizer" if tensor.role == "optimizer" else "seed"
+            state: State = tensor.role if tensor.role in ("optimizer", "seed") else "fixed"
             yield _entry(path, "", parts[-1], tensor, tensor.axes, state)
 
     def _paths(self, entries: list[Entry]) -> dict[str, str]:
@@ -262,16 +262,19 @@ class _Account:
 
 
 def _aside(contents: Contents) -> set[str]:
-    """The names of what no layer has: an optimizer's arrays, and the states of generators that belong to the model."""
+    """The names of what no layer has: an optimizer's arrays, metrics' sums, the model's own random generators."""
     layers = {node.name for node in contents.nodes}
     return {
         tensor.name
         for tensor in contents.tensors
         if tensor.role == "optimizer"
+        or (tensor.role == "other" and not _METRICS.isdisjoint(tensor.name.split("/")[:-1]))
         or (tensor.role == "seed" and (not layers or tensor.name.rpartition("/")[0] not in layers))
     }
 
 
+_METRICS = frozenset(("metrics", "_metrics", "compile_metrics", "_compile_metrics", "_loss_tracker"))
+"""Where Keras keeps what a metric has summed up."""
 _DIGITS = 9
 """Of a place in a list; a number of more is none."""
 _SHAPE_ONLY = "Not recognised by its names and shapes: counted by its shapes alone."
