@@ -313,3 +313,22 @@ def test_gates_are_not_taken_for_units_in_advice() -> None:
     weight = array("d/weight", 16, 4, axes=("4 gates·units", "units"))
     ledger = of("PyTorch model", Owner(path="d", type="LSTM"), entries=(weight,))
     assert check(ledger, read_budget({"max_params": 60}, "here")).measured[0].advice == ()
+
+
+def test_a_file_of_weights_says_what_it_does_not_tell() -> None:
+    kernel = Entry(path="d/kernel", owner="d", shape=(3, 2))
+    owner = Owner(path="d", type="Dense")
+
+    def notes(source: str) -> str:
+        ledger = Ledger(name="m", source=source, owners=(owner,), entries=(kernel,))
+        return tally.summary(
+            ledger, columns=("name", "params", "macs"), print_fn=lambda text: None
+        ).to_markdown()
+
+    for source in ("safetensors", "PyTorch, zip", "Keras weights"):
+        assert f"What was read ({source}) doesn't tell which weights learn" in notes(source)
+        assert "a call of your own" not in notes(source)
+        assert "the file has no sizes" in notes(source)
+    for source in ("tally model", "Keras", "PyTorch model", "TensorFlow SavedModel"):
+        assert "doesn't tell which weights learn" not in notes(source)
+    assert "a call of your own" in notes("tally model")

@@ -527,3 +527,44 @@ def test_wherever_a_new_block_goes_it_alone_is_added(case: tuple[list[int], int,
     structural = [change for change in difference.changes if change.kind != "renamed"]
     assert [(change.kind, change.path) for change in structural] == [("added", f"blocks/{place}")]
     assert amount(None) == Amount()
+
+
+def from_file(source: str, *places: str, frozen: str = "") -> Ledger:
+    """Some layers alike, read from somewhere, with their arrays in one order for PyTorch and in another for others."""
+    arrays = [("weight_ih_l0", (8, 3)), ("weight_hh_l0", (8, 2)), ("bias_ih_l0", (8,)), ("bias_hh_l0", (8,))]
+    parts = [
+        (
+            Owner(path=path, type="LSTM"),
+            tuple(
+                entry(
+                    path, name, shape, *("",) * len(shape), state="frozen" if path == frozen else "trainable"
+                )
+                for name, shape in (arrays if source.startswith("PyTorch") else sorted(arrays))
+            ),
+        )
+        for path in places
+    ]
+    return replace(ledger("m", *parts), source=source)
+
+
+def test_the_order_of_names_in_a_file_is_no_difference() -> None:
+    state = from_file("PyTorch, zip", "lstm", "down", "up", "lstm_1")
+    by_name = from_file("safetensors", "down", "lstm", "lstm_1", "up")
+    assert diff(state, by_name).changes == ()
+    assert diff(by_name, state).changes == ()
+    assert told(diff(state, from_file("PyTorch, zip", "down", "lstm", "up", "lstm_1")))
+
+
+def test_a_layer_is_still_added_and_renamed_in_a_file_sorted_by_name() -> None:
+    before = from_file("safetensors", "a", "b")
+    assert told(diff(before, from_file("PyTorch, zip", "b", "c", "a"))) == [("added", "c", 56)]
+    assert told(diff(before, from_file("safetensors", "b", "z"))) == [("renamed", "z", 0)]
+
+
+def test_a_file_that_does_not_tell_what_learns_unfreezes_nothing() -> None:
+    model = from_file("PyTorch model", "a", "b", frozen="a")
+    file = from_file("PyTorch, zip", "a", "b")
+    for found in (diff(model, file), diff(file, model)):
+        assert found.changes == ()
+        assert found.before == found.after
+    assert [c.kind for c in diff(model, replace(file, source="PyTorch model")).changes] == ["unfrozen"]

@@ -223,3 +223,28 @@ def test_output_values_are_those_of_one_example() -> None:
     assert output_values(owner) == 7 * 5 + 5
     assert output_values(Owner(path="a", type="Conv2D", output_shapes=((None, None, 3),))) is None
     assert output_values(Owner(path="a", type="Conv2D")) is None
+
+
+def matrices(path: str, *shapes: tuple[int, ...], state: str = "trainable") -> tuple[Entry, ...]:
+    return tuple(
+        Entry(path=f"{path}/{state}{place}", owner=path, shape=shape, state=state)
+        for place, shape in enumerate(shapes)
+    )
+
+
+def test_a_cell_without_the_layer_that_runs_it_has_unknown_steps() -> None:
+    cell = Owner(path="lstm/cell", type="LSTMCell")
+    weights = matrices("lstm/cell", (3, 24), (6, 24))
+    alone = Ledger(name="m", source="Keras weights", owners=(cell,), entries=weights)
+    assert multiply_adds(alone, "lstm/cell") is None
+    around = Owner(path="lstm", type="LSTM", input_shapes=((None, 8, 3),))
+    assert multiply_adds(Ledger(name="m", owners=(around, cell), entries=weights), "lstm/cell") == 8 * 216
+    stepping = Owner(path="lstm/cell", type="LSTMCell", input_shapes=((None, 3),))
+    assert multiply_adds(Ledger(name="m", owners=(stepping,), entries=weights), "lstm/cell") == 216
+
+
+@pytest.mark.parametrize(("layout", "shape"), [((), (8, 1, 8)), ((("layout", 1),), (1, 8, 8))])
+def test_a_recurrent_node_of_onnx_runs_once_for_each_step(layout: tuple, shape: tuple[int, ...]) -> None:
+    node = Owner(path="r", type="LSTM", input_shapes=(shape,), options=layout)
+    entries = (*matrices("r", (1, 24, 8), (1, 24, 6)), *matrices("r", (1, 1, 6), state="fixed"))
+    assert multiply_adds(Ledger(name="m", source="ONNX", owners=(node,), entries=entries), "r") == 8 * 336

@@ -189,7 +189,7 @@ def _packed(owner: Owner, ledger: Ledger) -> Iterator[Finding]:
             code="T701",
             layer=owner.path,
             what=f"{listed([f'{e.name} ({e.dtype})' for e in packed])} {'is' if len(packed) == 1 else 'are'} stored "
-            f"in few bits: {_numbers(packed)} in {sum(e.nbytes for e in packed):,} bytes.",
+            f"in few bits: {_numbers(packed)} in {plural(sum(e.nbytes for e in packed), 'byte')}.",
             why="What is stored stands for parameters of a wider type; scales stand beside it.",
             where=packed[0].origin,
             names=tuple(e.path for e in packed),

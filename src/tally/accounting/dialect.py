@@ -25,6 +25,9 @@ class Dialect:
         states: An adjective for each state that counts.
         note: What to know of the whole; `{source}` stands for what was read.
         unfollowed: Why no call was followed.
+        uncomputed: What can't be told of what layers compute.
+        tells_learning: Whether it tells which weights learn; if not, all that could count as trainable.
+        ordered: Whether the layers come in the order in which they were made, not in that of their names.
     """
 
     waiting: str = "not built"
@@ -47,6 +50,9 @@ class Dialect:
     unfollowed: str = (
         "Only calls of tally's own models are followed; of any other, what it holds was looked at."
     )
+    uncomputed: str = "What a call of your own computes can't be told from sizes"
+    tells_learning: bool = True
+    ordered: bool = True
 
 
 _TALLY = Dialect(
@@ -91,25 +97,37 @@ _EQUINOX = Dialect(
     none="none of its fields holds an array, or a module that does",
     learn="to learn them, make them a field that holds an array of real numbers",
 )
+_UNTOLD = (
+    "What was read ({source}) doesn't tell which weights learn: all that could are counted as trainable."
+)
+_UNSIZED = "What a layer computes can't be told where the file has no sizes of what goes in and out of it"
 _ARRAYS = Dialect(
     own_state="{names} {are} state that is kept beside the weights: no gradient ever changes it.",
     fixed="stored beside the weights, and no parameters; not in the total.",
     none="no array is stored for it",
     learn="",
+    note=_UNTOLD,
+    uncomputed=_UNSIZED,
+    tells_learning=False,
+    ordered=False,
 )
 """Arrays by name, from whatever made them."""
-_TORCH_FILE = replace(_ARRAYS, switch="requires_grad")
+_TORCH_FILE = replace(_ARRAYS, switch="requires_grad", ordered=True)
+_KERAS_WEIGHTS = replace(_KERAS, note=_UNTOLD, uncomputed=_UNSIZED, tells_learning=False, ordered=False)
+_TENSORFLOW = replace(_ARRAYS, note="", tells_learning=True, ordered=True)
 _CONSTANTS = replace(
     _ARRAYS,
     statistics="{names} {follow} the data: training averaged {them} over its batches, and here {they are} constants.",
     own_state="{names} {are} state that is kept beside the weights.",
     states={"trainable": "learned", "frozen": "learned and then packed", "state": "averaged over the data"},
     note="{source} holds constants, which nothing trains: trainable are those that training could go on with.",
+    ordered=True,
 )
 """Models that are ready to run, and only run."""
 
 _DIALECTS = {
     "tally": _TALLY,
+    "Keras weights": _KERAS_WEIGHTS,
     "Keras": _KERAS,
     "HDF5": _KERAS,
     "PyTorch model": _TORCH,
@@ -122,6 +140,8 @@ _DIALECTS = {
     "TensorFlow Lite": _CONSTANTS,
     "TensorFlow graph": _CONSTANTS,
     "GGUF": _CONSTANTS,
+    "TensorFlow SavedModel": _TENSORFLOW,
+    "TensorFlow module": _TENSORFLOW,
 }
 """By how `Ledger.source` begins, the longest first where one begins another."""
 

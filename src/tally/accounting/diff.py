@@ -6,9 +6,18 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, TypeAlias, cast, get_args
 
+from tally.accounting.dialect import dialect
 from tally.accounting.difference import Amount, Change, Difference, Kind, Step, amount, total
 from tally.accounting.ledger import Entry, Ledger, Owner, State
-from tally.accounting.pairing import Pairs, is_called_otherwise, pair, pair_weights, place_in, weights_of
+from tally.accounting.pairing import (
+    Pairs,
+    is_called_otherwise,
+    pair,
+    pair_weights,
+    place_in,
+    tell_order,
+    weights_of,
+)
 from tally.accounting.weight_changes import (
     WeightPair,
     merged,
@@ -32,7 +41,8 @@ _SWITCHES: dict[tuple[State, State], Kind] = {
 def diff(before: Ledger, after: Ledger) -> Difference:
     """Compare two ledgers: which layers were added, removed, renamed, resized, frozen, and what each did to the total.
 
-    Names of models, lines of code, and what an optimizer keeps are no differences.
+    Names of models, lines of code, and what an optimizer keeps are no differences. Where one of the two doesn't tell
+    which weights learn, as a file of weights doesn't, all that could learn are trainable in both.
 
     Args:
         before: The ledger that is started from.
@@ -48,6 +58,8 @@ def diff(before: Ledger, after: Ledger) -> Difference:
         >>> change.steps[0].name, change.steps[0].before, change.steps[0].after
         ('units', 10, 12)
     """
+    if not all(dialect(ledger.source).tells_learning for ledger in (before, after)):
+        before, after = _unfrozen(before), _unfrozen(after)
     comparison = _Comparison(before, after, pair(before, after))
     return Difference(
         names=(before.name, after.name),
@@ -60,12 +72,18 @@ def diff(before: Ledger, after: Ledger) -> Difference:
     )
 
 
+def _unfrozen(ledger: Ledger) -> Ledger:
+    entries = (replace(e, state="trainable") if e.state == "frozen" else e for e in ledger.entries)
+    return replace(ledger, entries=tuple(entries))
+
+
 class _Comparison:
     """Two ledgers and which layer, and which weight, is which."""
 
     def __init__(self, before: Ledger, after: Ledger, pairs: Pairs) -> None:
         self.before, self.after, self.pairs = before, after, pairs
         self.origins = {new: old for old, new in pairs.items()}
+        self.ordered = tell_order(before, after)
         self.parents = _parents(before), _parents(after)
         # Where a ledger says what feeds the layers inside a layer.
         self.wired = tuple(
@@ -143,14 +161,15 @@ class _Comparison:
         """Tell layers that stand behind others than before, unless their wiring says what comes after what."""
         inside = self.after.children(path)
         old = {child.path: place for place, child in enumerate(self.before.children(origin))}
-        if path in self.wired[1]:
+        if path in self.wired[1] or not self.ordered:
             return
         stayed = [child for child in inside if self.origins.get(child.path) in old]
         in_order = _longest_rise([old[self.origins[child.path]] for child in stayed])
+        ahead = _neighbours(self.before.children(origin)), _neighbours(inside)
         for place, child in enumerate(stayed):
             if place not in in_order:
-                before = _neighbour(self.before.children(origin), self.origins[child.path])
-                step = Step(name="after", before=before, after=_neighbour(inside, child.path))
+                before, after = ahead[0][self.origins[child.path]], ahead[1][child.path]
+                step = Step(name="after", before=before, after=after)
                 yield self._change("moved", child, (step,))
 
     # -- what a layer is made of -------------------------------------------------------------------------------------
@@ -323,10 +342,10 @@ def _parents(ledger: Ledger) -> dict[str, str]:
     return found
 
 
-def _neighbour(siblings: tuple[Owner, ...], path: str) -> str | None:
-    """Return the path of the layer in front of one; None for the first."""
-    paths = [None, *(owner.path for owner in siblings)]
-    return paths[paths.index(path) - 1]
+def _neighbours(siblings: tuple[Owner, ...]) -> dict[str, str | None]:
+    """Return for each layer the path of the one in front of it; None for the first."""
+    paths = [owner.path for owner in siblings]
+    return dict(zip(paths, [None, *paths], strict=False))
 
 
 def _single_weight(pair: WeightPair) -> Change:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, TypeAlias
 
+from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Entry, Ledger, Owner, State
 
 WEIGHTS: tuple[State, ...] = ("trainable", "frozen", "state", "fixed", "untracked")
@@ -15,6 +16,7 @@ WEIGHTS: tuple[State, ...] = ("trainable", "frozen", "state", "fixed", "untracke
 
 Pairs: TypeAlias = dict[str, str]
 _Score: TypeAlias = Callable[[str, str], int]
+_Named: TypeAlias = tuple[str, int]
 
 _EQUAL = 1000
 """What two layers are worth to each other that are alike to the last weight inside; others are worth less."""
@@ -53,12 +55,18 @@ def pair(before: Ledger, after: Ledger) -> Pairs:
         {'dense': 'dense', 'dense_1': 'dense_2'}
     """
     numbers: dict[Any, int] = {}
-    pairing = _Pairing(_Side.of(before, numbers), _Side.of(after, numbers))
+    sides = _Side.of(before, numbers), _Side.of(after, numbers)
+    pairing = _Pairing(*sides, ordered=tell_order(before, after))
     if "" in pairing.before.owners and "" in pairing.after.owners:
-        pairing.pairs[""] = ""
+        pairing.join("", "")
     pairing.descend("", "")
     pairing.find_moved()
     return pairing.pairs
+
+
+def tell_order(before: Ledger, after: Ledger) -> bool:
+    """Whether the layers of both ledgers are in the order in which they were made, and not in that of their names."""
+    return dialect(before.source).ordered and dialect(after.source).ordered
 
 
 def weights_of(ledger: Ledger, path: str) -> list[Entry]:
@@ -79,24 +87,33 @@ def pair_weights(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[
     """
     old, new = _named(before), _named(after)
     pairs = {name: name for name in old if name in new}
-    for name in old:
-        called = [
-            other
-            for other in new
-            if other not in pairs.values() and is_called_otherwise(old[name], new[other])
-        ]
-        if name not in pairs and len(called) == 1:
-            pairs[name] = called[0]
-    left = [_form(old[name]) for name in old if name not in pairs]
-    for name in old:
-        alike = [
-            other for other in new if other not in pairs.values() and _form(new[other]) == _form(old[name])
-        ]
-        if name not in pairs and len(alike) == 1 and left.count(_form(old[name])) == 1:
-            pairs[name] = alike[0]
+    called = _gathered(new, pairs.values(), _meaning)
+    for name in [name for name in old if name not in pairs]:
+        others = called.get(_meaning(old[name]), [])
+        if len(others) == 1:
+            pairs[name] = others.pop()
+    left = _gathered(old, pairs, _form)
+    alike = _gathered(new, pairs.values(), _form)
+    pairs.update(
+        (names[0], alike[form][0])
+        for form, names in left.items()
+        if len(names) == len(alike.get(form, ())) == 1
+    )
     taken = set(pairs.values())
     found = [(entry, new[pairs[name]] if name in pairs else None) for name, entry in old.items()]
     return [*found, *((None, entry) for name, entry in new.items() if name not in taken)]
+
+
+def _gathered(
+    named: dict[_Named, Entry], taken: Iterable[_Named], key: Callable[[Entry], Any]
+) -> dict[Any, list[_Named]]:
+    """Gather what is left of the weights of a layer by a property; what has none of it is left out."""
+    known = set(taken)
+    found: dict[Any, list[_Named]] = defaultdict(list)
+    for name, entry in named.items():
+        if name not in known and (one := key(entry)) is not None:
+            found[one].append(name)
+    return found
 
 
 _WORDS = {
@@ -117,7 +134,7 @@ def is_called_otherwise(old: Entry, new: Entry) -> bool:
         >>> is_called_otherwise(torch, keras)
         True
     """
-    return _word(old) == _word(new) and has_turned(old, new)
+    return _meaning(old) is not None and _meaning(old) == _meaning(new)
 
 
 def has_turned(old: Entry, new: Entry) -> bool:
@@ -126,13 +143,20 @@ def has_turned(old: Entry, new: Entry) -> bool:
     return sized[0] == sized[1] and all(old.axes)
 
 
+def _meaning(entry: Entry) -> Any:
+    """A weight's word and its sized axes in no order; None where an axis has no name."""
+    if not all(entry.axes):
+        return None
+    return _word(entry), tuple(sorted(zip(entry.axes, entry.shape, strict=True)))
+
+
 def _word(entry: Entry) -> str:
     return _WORDS.get(entry.name, entry.name)
 
 
-def _named(entries: Sequence[Entry]) -> dict[tuple[str, int], Entry]:
+def _named(entries: Sequence[Entry]) -> dict[_Named, Entry]:
     """Give each weight its name and, should several of a layer have one, its place among those."""
-    named: dict[tuple[str, int], Entry] = {}
+    named: dict[_Named, Entry] = {}
     counts: Counter[str] = Counter()
     for entry in entries:
         named[entry.name, counts[entry.name]] = entry
@@ -217,7 +241,8 @@ class _Side:
             self._examine(child, numbers)
             inside.append(self.kinds[child.path])
             traits.update(self.traits[child.path])
-        made_of = tuple((entry.name, entry.shape, entry.dtype) for entry in weights)
+        # In no order: a file may hold a layer's arrays by their names.
+        made_of = tuple(sorted((entry.name, entry.shape, entry.dtype) for entry in weights))
         self.kinds[owner.path] = number(kind, options, made_of, tuple(inside))
         self.traits[owner.path] = traits
 
@@ -234,15 +259,33 @@ class _Side:
 class _Pairing:
     before: _Side
     after: _Side
+    ordered: bool
     pairs: Pairs = field(default_factory=dict[str, str])
+    taken: set[str] = field(default_factory=set[str])
     likeness: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+
+    def join(self, old: str, new: str) -> None:
+        self.pairs[old] = new
+        self.taken.add(new)
+
+    def _insides(self, before: str, after: str) -> tuple[list[str], list[str]]:
+        """What is inside two layers; where the order says nothing, equal names are put side by side."""
+        old, new = self.before.inside(before), self.after.inside(after)
+        if self.ordered:
+            return old, new
+        places = {self.before.places[path]: number for number, path in enumerate(old)}
+        beside: dict[str, int] = {}
+        last = -1
+        for path in new:
+            beside[path] = last = places.get(self.after.places[path], last)
+        return old, sorted(new, key=beside.__getitem__)
 
     def descend(self, before: str, after: str) -> None:
         """Pair what is inside a pair."""
-        old, new = self.before.inside(before), self.after.inside(after)
+        old, new = self._insides(before, after)
         labels = zip(self.before.labels(old), self.after.labels(new), strict=True)
         for one, other in _align(old, new, list(labels), self._score):
-            self.pairs[one] = other
+            self.join(one, other)
             self.descend(one, other)
 
     def find_moved(self) -> None:
@@ -259,15 +302,14 @@ class _Pairing:
                 self._fill(before, after)
 
     def _pair_by(self, key: Callable[[_Side, str], Any]) -> None:
-        old, new = self._left(self.before, self.pairs, key), self._left(self.after, self._taken(), key)
+        old, new = self._left(self.before, self.pairs, key), self._left(self.after, self.taken, key)
         shared = [one for one in old if len(old[one]) == len(new.get(one, ()))]
         shared.sort(key=lambda one: -self.before.traits[old[one][0]].total())
         for one in shared:
-            taken = self._taken()
             for before, after in zip(old[one], new[one], strict=True):
-                is_free = before not in self.pairs and after not in taken
+                is_free = before not in self.pairs and after not in self.taken
                 if is_free and self._compare(before, after) >= _ALIKE:
-                    self.pairs[before] = after
+                    self.join(before, after)
                     self.descend(before, after)
 
     def _left(self, side: _Side, taken: Any, key: Callable[[_Side, str], Any]) -> dict[Any, list[str]]:
@@ -278,9 +320,6 @@ class _Pairing:
                 found[key(side, path)].append(path)
         found.pop(None, None)
         return found
-
-    def _taken(self) -> set[str]:
-        return set(self.pairs.values())
 
     def _by_kind_and_place(self, side: _Side, path: str) -> Any:
         return side.kinds[path], side.places[path]
@@ -293,19 +332,18 @@ class _Pairing:
 
     def _fill(self, before: str, after: str) -> None:
         """Pair what is left between layers that moved together, such as the activations between convolutions."""
-        taken = self._taken()
 
         def score(old: str, new: str) -> int:
             if self.pairs.get(old) == new:
                 return 2 * _EQUAL
-            is_free = old not in self.pairs and new not in taken
+            is_free = old not in self.pairs and new not in self.taken
             return _EQUAL if is_free and self.before.kinds[old] == self.after.kinds[new] else 0
 
-        old, new = self.before.inside(before), self.after.inside(after)
+        old, new = self._insides(before, after)
         labels: tuple[list[Any], list[Any]] = [self.pairs.get(one) for one in old], list(new)
         for one, other in _align(old, new, [labels], score):
             if one not in self.pairs:
-                self.pairs[one] = other
+                self.join(one, other)
                 self.descend(one, other)
 
     def _score(self, old: str, new: str) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tally.accounting.cache import KeyValueCache, cache_of
 from tally.accounting.dialect import dialect
-from tally.accounting.ledger import Entry, Ledger, Owner, bits
+from tally.accounting.ledger import COUNTED, Entry, Ledger, Owner, bits
 from tally.accounting.words import listed, plural, sentence
 from tally.accounting.work import multiply_adds, output_values, total_multiply_adds
 
@@ -251,7 +251,9 @@ class Plan:
     def __repr__(self) -> str:
         what = "training" if self.training else "prediction"
         peak = (
-            "unknown" if self.peak is None else f"{'' if self.followed else 'at least '}{self.peak:,} bytes"
+            "unknown"
+            if self.peak is None
+            else f"{'' if self.followed else 'at least '}{plural(self.peak, 'byte')}"
         )
         return f"<Plan of {self.name!r}: {what} with batches of {self.batch_size:,}, {peak} at the peak>"
 
@@ -443,7 +445,7 @@ def _doubts(ledger: Ledger, outputs: _Outputs) -> Iterator[str]:
 
 
 def _layer(ledger: Ledger, owner: Owner, outputs: int | None) -> LayerPlan:
-    held = sum(entry.count for entry in ledger.owned_by(owner.path) if entry in ledger.counted)
+    held = sum(entry.count for entry in ledger.owned_by(owner.path) if entry.state in COUNTED)
     found = multiply_adds(ledger, owner.path)
     return LayerPlan(path=owner.path, type=owner.type, parameters=held, multiply_adds=found, outputs=outputs)
 

@@ -145,10 +145,14 @@ def _each_of(axes: Sequence[tuple[str, int]]) -> str:
 
 def _flattened(ledger: Ledger, owner: Owner) -> Owner | None:
     """Find the Flatten whose values reach this layer in their number, behind dropout and the like at most."""
+    if not owner.input_shapes:  # of a file that says no sizes
+        return None
     for other in ledger.preceding(owner.path):
         if other.output_shapes != owner.input_shapes or (
             owner.inputs and not {other.path, other.name} & set(owner.inputs)
         ):
+            return None
+        if any(entry.state in COUNTED for entry in ledger.owned_by(other.path)):
             return None
         if other.type == "Flatten" and output_arithmetic(other):
             return other

@@ -1,6 +1,7 @@
 """What kinds of layers do, said in a sentence: why a layer has no weights, and what it does instead."""
 
 import re
+from collections import Counter
 
 _INSTEAD = {
     "Activation": "applies a fixed function",
@@ -119,12 +120,15 @@ def listed(names: list[str], most: int = 8) -> str:
     """Write names as a list with a final `and`; beyond `most`, say how many more there are.
 
     Example:
-        >>> listed(["gamma", "beta"])
-        'gamma and beta'
+        >>> listed(["gamma", "beta"]), listed(["step"] * 37)
+        ('gamma and beta', '37 × step')
     """
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    counts = Counter(names)
+    said = [name if times == 1 else f"{times:,} × {name}" for name, times in counts.items()]
+    if len(said) > most:
+        rest = len(names) - sum([*counts.values()][:most])
+        return f"{', '.join(said[:most])} and {rest:,} more"
+    return " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
 
 
 def singular(name: str) -> str:

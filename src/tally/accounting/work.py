@@ -44,6 +44,8 @@ def multiply_adds(ledger: Ledger, path: str) -> int | None:
     if owner.multiply_adds is not None:
         return owner.multiply_adds
     once, times = _once(ledger, owner), _times(ledger, owner)
+    if _FORMS.get(_kind(owner)) is _step and not owner.input_shapes and not _is_held(ledger, path):
+        times = None  # a file of weights alone may leave out the layer that runs the cell, and its steps
     if once == 0:
         return 0
     return None if once is None or times is None else once * times
@@ -78,7 +80,7 @@ def _times(ledger: Ledger, owner: Owner) -> Count:
     times: Count = math.prod(int(match[1]) for match in seen if match)
     for holder in _around(ledger, owner.path):
         if times is not None and _kind(holder) in (*_RECURRENT, "timedistributed"):
-            steps = _steps(holder)
+            steps = _steps(ledger, holder)
             times = None if steps is None else times * steps
     return times
 
@@ -91,9 +93,16 @@ def _around(ledger: Ledger, path: str) -> Iterator[Owner]:
             yield ledger.owner(path)
 
 
-def _steps(owner: Owner) -> Count:
+def _is_held(ledger: Ledger, path: str) -> bool:
+    """Whether a layer that runs once for each step is around the one at a path."""
+    return any(_kind(holder) in (*_RECURRENT, "timedistributed") for holder in _around(ledger, path))
+
+
+def _steps(ledger: Ledger, owner: Owner) -> Count:
+    """How long a sequence is: ONNX puts the steps before the examples, unless the layer says otherwise."""
     shape = owner.input_shapes[0] if owner.input_shapes else ()
-    return shape[1] if len(shape) > 2 else None
+    first = ledger.source.startswith("ONNX") and not owner.option("layout", 0)
+    return shape[0 if first else 1] if len(shape) > 2 else None
 
 
 def _once(ledger: Ledger, owner: Owner) -> Count:
@@ -110,7 +119,7 @@ def _once(ledger: Ledger, owner: Owner) -> Count:
         count = _FORMS[kind](owner, [entry for entry in matrices if "lora_" not in entry.name])
         return None if count is None else count + _adapting(matrices)
     if kind in _RECURRENT:
-        return _recurrent(owner, matrices)
+        return _recurrent(_steps(ledger, owner), matrices)
     if kind == "lambda" or (matrices and not _is_free(kind)):
         return None
     return _adapting(matrices)
@@ -194,10 +203,12 @@ def _step(owner: Owner, kernels: list[Entry]) -> Count:
     return sum(kernel.size for kernel in kernels)
 
 
-def _recurrent(owner: Owner, matrices: list[Entry]) -> Count:
-    """What a layer that is its own cell multiplies in every step; another's matrices are its cell's."""
-    steps = _steps(owner)
-    return None if steps is None else steps * sum(entry.size for entry in matrices)
+def _recurrent(steps: Count, matrices: list[Entry]) -> Count:
+    """What a layer that is its own cell multiplies in every step; another's matrices are its cell's.
+
+    What is fixed is the state that the first step starts from.
+    """
+    return None if steps is None else steps * sum(entry.size for entry in matrices if entry.state != "fixed")
 
 
 def _heads(owner: Owner, kernels: list[Entry]) -> Count:

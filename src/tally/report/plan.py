@@ -137,7 +137,8 @@ def _work_rows(plan: Plan) -> Iterator[Row]:
 
 
 def _heaviest(plan: Plan) -> Iterator[Part]:
-    yield from _ranking(plan.layers, "Most multiply-adds", "one example", _multiply_adds, count)
+    example = "one example" if plan.multiply_adds is not None else "one example, of what can be told"
+    yield from _ranking(plan.layers, "Most multiply-adds", example, _multiply_adds, count)
     if plan.training and plan.followed:
         yield from _ranking(plan.layers, "Most kept for the backward pass", "a batch", _kept, binary)
         return
@@ -214,7 +215,7 @@ def _cache(plan: Plan) -> Iterator[Part]:
     yield Title("Keys and values of the tokens before", 2, f"{binary(cache.per_token)} a token")
     yield Text(
         f"{plural(cache.layers, 'layer')} × {plural(cache.heads, 'key head')} × {sizes} numbers in {cache.dtype} = "
-        f"{count(cache.per_token)} bytes for each token of each sequence, where none is forgotten."
+        f"{plural(cache.per_token, 'byte')} for each token of each sequence, where none is forgotten."
     )
     if cache.context is not None:
         whole = cache.per_token * cache.context
@@ -227,7 +228,7 @@ def _cache(plan: Plan) -> Iterator[Part]:
 def _batch(plan: Plan) -> Iterator[Part]:
     if plan.memory is None:
         return
-    yield Title(f"What fits {count(plan.memory)} bytes ({binary(plan.memory)})", 2)
+    yield Title(f"What fits {plural(plan.memory, 'byte')} ({binary(plan.memory)})", 2)
     if plan.largest_batch is None:
         yield from _known(plan)
         return

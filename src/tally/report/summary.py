@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from tally.accounting.dialect import dialect
 from tally.accounting.ledger import Ledger, Owner
 from tally.accounting.words import plural
 from tally.report import html, latex, markdown, notebook
@@ -376,9 +377,7 @@ def _notes(ledger: Ledger, names: Sequence[str], source: Source) -> list[Note]:
             Note("A multiply-add is a product that enters a sum; a count of FLOPs has two for each.")
         )
         if not total_work(ledger).complete:
-            found.append(
-                Note("What a call of your own computes can't be told from sizes: it shows as ? or ≥.")
-            )
+            found.append(Note(f"{dialect(ledger.source).uncomputed}: it shows as ? or ≥."))
     if "activations" in names:
         found.append(
             Note(
