@@ -225,6 +225,17 @@ def test_the_rename_that_is_suggested_fits(form: Form, tmp_path: Path) -> None:
     assert_equal(list(kernels(model).values()), list(kernels(first).values()))
 
 
+@pytest.mark.parametrize("name", [name for name in FORMS if name not in ("orbax", "PyTorch's")])
+def test_what_is_too_much_can_be_left_out_as_the_error_says(name: str, tmp_path: Path) -> None:
+    form = FORMS[name]
+    source = form.save(form.make(FULL, 0), tmp_path)
+    model = form.make(PART, 1)
+    told = re.search(r"name_map=({.*?}) to leave out what is too much", refused(model, source))
+    assert told is not None
+    report = model.load_weights(source, name_map=ast.literal_eval(told[1]))
+    assert {one.why for one in report.left} == {"left out by name_map"}
+
+
 @each_form
 def test_what_is_mapped_to_none_is_left_out(form: Form, tmp_path: Path) -> None:
     first, model = form.make(FULL, 0), form.make(PART, 1)

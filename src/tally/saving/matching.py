@@ -215,8 +215,9 @@ def sort_out(
     """
     missing, surplus, misshapen, fitting = tuple(missing), tuple(surplus), tuple(misshapen), tuple(fitting)
     pairs = _renames(missing, surplus)
-    dropped: list[str] = []
-    if by_name:
+    is_larger = bool(surplus) and not missing and not misshapen
+    dropped = [name for name, _ in surplus] if is_larger else []
+    if by_name and not is_larger:
         exchanged, dropped = _exchanges(pairs, missing, surplus, misshapen)
         pairs += exchanged
     moved = {name for name, _ in pairs}
@@ -358,7 +359,9 @@ def refuse(comparison: Comparison, source: object, model: object, *, also: Itera
     told = ", ".join(f"{name!r}: {path!r}" for name, path in renames[:_MOST_SHOWN])
     more = ", ..." if len(renames) > _MOST_SHOWN else ""
     drops = ", and None leaves out" if None in comparison.renames.values() else ""
-    advice = (f"pass name_map={{{told}{more}}} if they are the same{drops}",) if told else ()
+    are_kept = any(path is not None for path in comparison.renames.values())
+    why = f"if they are the same{drops}" if are_kept else "to leave out what is too much"
+    advice = (f"pass name_map={{{told}{more}}} {why}",) if told else ()
     usual = ("build the model the file was made from", "pass skip_mismatch=True to load what fits")
     return SavingError(
         f"The weights in {source} don't fit '{model}': {comparison.counts}.",
