@@ -95,7 +95,7 @@ class Section:
         rows = [[column.show(record) for column in shown] for record in records]
         pictures = [f"![{plot}]({plot})" for plot in self.plots]
         lines = [f"## {self.title}", "", self.sentence, "", *table(headings, rows)]
-        return [*lines, *(["", *pictures] if pictures else []), "", f"`{results['command']}`"]
+        return [*lines, *(["", *pictures] if pictures else []), "", _measured(results)]
 
 
 def _flatten_gpu(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -118,6 +118,13 @@ def _flatten_gpu(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def _measured(results: Mapping[str, Any]) -> str:
+    """How it was measured, and how busy the machine was with other things."""
+    load = results["machine"].get("load")
+    busy = "" if load is None else f", begun at a load average of {load:.1f}"
+    return f"`{results['command']}`{busy}"
 
 
 SECTIONS: tuple[Section, ...] = (

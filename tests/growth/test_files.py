@@ -42,6 +42,7 @@ def write(path: Path, name: str, count: int) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_a_verb_grows_with_the_arrays_of_a_file(

@@ -70,6 +70,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolutions(case):
     sides, filters, groups = case.get("sides", (6, 5)), case.get("filters", 4), case.get("groups", 1)
@@ -116,6 +117,7 @@ TRANSPOSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRANSPOSED.values(), ids=TRANSPOSED)
 def test_transposed_convolutions(case):
     first = case.get("channels_first", False)
@@ -153,6 +155,7 @@ POOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["max", "sum"])
 @pytest.mark.parametrize("case", POOLS.values(), ids=POOLS)
 def test_pools(mode, case):

@@ -187,6 +187,7 @@ def test_every_weight_is_named_and_nothing_changes(form: Form, misfit: str, tmp_
     assert "stem" not in text  # which fits
 
 
+@pytest.mark.slow
 @each_form
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_what_fits_can_be_loaded_and_the_rest_is_reported(form: Form, misfit: str, tmp_path: Path) -> None:

@@ -153,9 +153,8 @@ class SwapEMAWeights(Callback):
         if not self.swap_on_epoch:
             return
         self._put(averaged=True)
-        if (
-            epoch == self.params["epochs"] - 1
-        ):  # when training ends, the optimizer puts its averages into the model
+        # When training ends, the optimizer puts its averages into the model.
+        if epoch == self.params["epochs"] - 1:
             optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
             for variable, average in self._pairs(optimizer):
                 average.assign(variable.value)

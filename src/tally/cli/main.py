@@ -34,9 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         arguments = sys.argv[1:]
-        leave_out(
-            sys._getframe(1).f_code.co_filename
-        )  # the script that an installer made: no model is made there
+        # The script that an installer made: no model is made there.
+        leave_out(sys._getframe(1).f_code.co_filename)
     options = _parser(next((word for word in arguments if not word.startswith("-")), None)).parse_args(
         arguments
     )

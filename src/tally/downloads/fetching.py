@@ -168,9 +168,8 @@ def _request(source: Source, part: Part, size_limit: int, show: "_Progress") -> 
             headers["If-Range"] = part.mark
     request = urllib.request.Request(source.address, headers=headers)
     if source.login:
-        request.add_unredirected_header(
-            "Authorization", source.login
-        )  # for this server, not for where it leads
+        # For this server, not for where it leads.
+        request.add_unredirected_header("Authorization", source.login)
     try:
         response = _opener().open(request, timeout=_WAITING)
     except ValueError as error:  # an address that leads nowhere, such as that of a redirect

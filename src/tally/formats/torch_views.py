@@ -49,9 +49,8 @@ def share(found: Sequence[Found]) -> Sharing:
     views: dict[str, list[_View]] = defaultdict(list)
     whole: dict[str, int] = {}
     first: dict[tuple[object, ...], str] = {}
-    for one in sorted(
-        found, key=lambda one: one.role not in ("weight", "state")
-    ):  # stable: else in their order
+    # Stable: else in their order.
+    for one in sorted(found, key=lambda one: one.role not in ("weight", "state")):
         array = one.array
         if array.storage is None:
             continue

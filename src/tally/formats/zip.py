@@ -193,9 +193,8 @@ class Archive:
                     piece = unpack.decompress(packed, most := min(left, _PIECE))
                     left -= len(piece)
                     packed = unpack.unconsumed_tail
-                    is_more = (
-                        bool(packed) or len(piece) == most
-                    )  # the last bytes taken in may stand for many more
+                    # The last bytes taken in may stand for many more.
+                    is_more = bool(packed) or len(piece) == most
                     yield piece
             except zlib.error as error:
                 raise window.bad(f"can't be unpacked: {error}") from None

@@ -161,9 +161,8 @@ class _First(LinearMap):
         return _ToFirst(self.window)
 
     def differentiate(self, residuals: Arrays, tangents: Arrays, values: Arrays) -> Arrays:
-        return (
-            jnp.zeros(self.window.out_shape, values[0].dtype),
-        )  # which element is the first moves by jumps
+        # Which element is the first moves by jumps.
+        return (jnp.zeros(self.window.out_shape, values[0].dtype),)
 
 
 @dataclass(frozen=True)

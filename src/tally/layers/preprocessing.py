@@ -382,9 +382,8 @@ class Discretization(Layer):
             if number == steps:
                 break
             values = np.sort(batch.astype("float32"), axis=None)
-            step = max(
-                values.size * self.epsilon, 1
-            )  # a sample of the batch, each standing for so many numbers
+            # A sample of the batch, each standing for so many numbers.
+            step = max(values.size * self.epsilon, 1)
             sample = values[int(step) - 1 :: int(step)]
             points, weights = (
                 np.append(points, sample),

@@ -117,9 +117,8 @@ class StepCell(Layer):
             sequence, noise = sequence * noise[0], (None, noise[1])
         if jax.default_backend() == "cpu":
             return sequence, {"noise": noise}
-        with jax.named_scope(
-            label_of(self)
-        ):  # the account puts the product down to the cell, wherever it is made
+        # The account puts the product down to the cell, wherever it is made.
+        with jax.named_scope(label_of(self)):
             return self._project(sequence, noise[0]), {"noise": noise, "projected": True}
 
     def call(

@@ -202,10 +202,11 @@ class _Walk:
             frozen_by=switch.path,
             frozen_at=switch.line,
         )
+        # An array counts once for each block it holds.
         mark = (
             stored,
             self.at if stored is not variable else (),
-        )  # an array counts once for each block it holds
+        )
         if guest or self.counted.setdefault(mark, path) != path:
             self.guests[path] = mark
         else:

@@ -308,9 +308,8 @@ class OptaxOptimizer(Optimizer):
         def take(index: int) -> jax.Array:
             if not first:
                 first.update(enumerate(jax.tree.leaves(_as_numbers(init(self._params())))))
-            return jnp.copy(
-                first.pop(index)
-            )  # optax may return the parameters themselves, which are donated too
+            # Optax may return the parameters themselves, which are donated too.
+            return jnp.copy(first.pop(index))
 
         self._leaves = {}
         for index, (place, leaf) in enumerate(leaves):

@@ -157,9 +157,8 @@ def _seed(variable: Any) -> Array:
 def _optimizer(layer: Any) -> Iterator[Array]:
     """What the optimizer of a compiled model keeps."""
     optimizer: Any = getattr(layer, "optimizer", None)
-    built = any(
-        getattr(optimizer, one, False) for one in ("built", "_built", "_weights")
-    )  # the last two in Keras 2
+    # The last two in Keras 2.
+    built = any(getattr(optimizer, one, False) for one in ("built", "_built", "_weights"))
     if optimizer is None or not built:
         return
     found: Any = optimizer.variables

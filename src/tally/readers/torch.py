@@ -296,9 +296,8 @@ def _settled(module: Any, arrays: list[Array], kind: Kind | None, part: Part) ->
         found = recognised((_class_name(module), part.path), arrays, "torch")
         known, states = (found.axes, found.states) if found is not None else ({}, {})
         if found is not None and part.module.startswith(_LIBRARIES):
-            by_square = found.type == "Norm" and hasattr(
-                module, "variance_epsilon"
-            )  # as T5 has it, and who follows it
+            # As T5 has it, and who follows it.
+            by_square = found.type == "Norm" and hasattr(module, "variance_epsilon")
             name = "RMSNormalization" if by_square else found.type
             if name.endswith("Normalization"):
                 part.type, part.builtin = name, True

@@ -82,9 +82,8 @@ def quantised(module: Any) -> Iterator[Array]:
         return
     given: dict[str, Any] = {}
     for name in ("weight", "bias"):
-        one, several = (
-            getattr(module, ask, None) for ask in (name, f"get_{name}")
-        )  # the second of recurrent ones
+        # The second of recurrent ones.
+        one, several = (getattr(module, ask, None) for ask in (name, f"get_{name}"))
         if name not in module._parameters and callable(one):
             given[name] = one()
         elif callable(several):

@@ -195,9 +195,8 @@ def _conv_transpose(unit: Unit, slot: Slot) -> Fit | str:
         kernel = weight.transposed((*range(2, rank), 1, 0))
     elif weight is not None:
         return f"its weight is {weight.shape}, with another number of axes"
-    elif (
-        kernel is not None and kernel.shape != slot.shapes["kernel"]
-    ):  # Flax: (sides..., inputs, filters), turned
+    # Flax: (sides..., inputs, filters), turned
+    elif kernel is not None and kernel.shape != slot.shapes["kernel"]:
         axes = tuple(range(rank - 2))
         kernel = kernel.transposed((*axes, rank - 1, rank - 2)).flipped(axes)
     return _given(kernel=kernel, bias=_first(unit, "bias"))

@@ -313,9 +313,8 @@ def _read_optimizer(file: Any, tree: Tree, model: Any, path: Path) -> None:
         order = [1 + kind * slots + weight for weight in range(slots) for kind in range(rest // slots)]
         arrays = [arrays[0], *(arrays[i] for i in order)]
     variables = list(optimizer.variables)
-    if (
-        len(variables) == len(arrays) + 1 and variables[1].shape == ()
-    ):  # Keras 2 keeps the rate in the configuration
+    # Keras 2 keeps the rate in the configuration
+    if len(variables) == len(arrays) + 1 and variables[1].shape == ():
         del variables[1]
     if [v.shape for v in variables] != [tuple(array.shape) for array in arrays]:
         warnings.warn(

@@ -110,9 +110,8 @@ class FileSet(ABC):
                 self.before()
         except BaseException:
             if (named := self._named()) is not None:
-                for name in (
-                    set(names) - named
-                ):  # it names them where the interruption came behind the last step
+                # It names them where the interruption came behind the last step.
+                for name in set(names) - named:
                     (self.folder / name).unlink(missing_ok=True)
             raise
         self.after(names, old)

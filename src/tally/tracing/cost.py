@@ -151,9 +151,8 @@ def _channels(equation: Any) -> int:
     numbers = equation.params["dimension_numbers"]
     outputs, kernel = equation.outvars[0].aval.shape, equation.invars[1].aval.shape
     examples, made = outputs[numbers.out_spec[0]], outputs[numbers.out_spec[1]]
-    return (
-        examples * made * kernel[numbers.rhs_spec[1]]
-    )  # in groups the kernel has no more than one output sees
+    # In groups the kernel has no more than one output sees.
+    return examples * made * kernel[numbers.rhs_spec[1]]
 
 
 def with_costs(root: Layer, ledger: Ledger) -> Ledger:

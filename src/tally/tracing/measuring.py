@@ -81,14 +81,12 @@ def _measure(step: Any) -> int | None:
 def _grow(path: Path) -> int:
     """Run the step in a file twice and tell how far this process grew by the second: the first loads libraries."""
     library = ctypes.CDLL(None)
-    library.mallopt(
-        _MMAP_THRESHOLD, 1 << 16
-    )  # what is freed goes back at once, and can't hide what is used next
+    # What is freed goes back at once, and can't hide what is used next.
+    library.mallopt(_MMAP_THRESHOLD, 1 << 16)
     step = export.deserialize(bytearray(path.read_bytes()))
     specs, _ = jax.tree.unflatten(step.in_tree, step.in_avals)
-    donated = (
-        (0,) if len(specs) > 2 else ()
-    )  # a prediction takes weights and inputs alone, and keeps the weights
+    # A prediction takes weights and inputs alone, and keeps the weights.
+    donated = (0,) if len(specs) > 2 else ()
     compiled = jax.jit(step.call, donate_argnums=donated).lower(*specs).compile()
     grown = 0
     for _ in range(2):

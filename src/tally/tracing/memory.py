@@ -255,9 +255,8 @@ class Lives:
         for place, node in self.nodes.items():
             if node.inner:
                 yield Span(place, place, max(_inside(body, self.device) for body in node.inner))
-            elif node.name in FUSED and self.is_kept(
-                node
-            ):  # a result may take the place of an operand that ends
+            # A result may take the place of an operand that ends.
+            elif node.name in FUSED and self.is_kept(node):
                 new = sum(self.nbytes(value) for value in node.writes if value in self.temporary)
                 yield Span(place, place, -min(new, ending[place]))
         if self.device == "cpu":

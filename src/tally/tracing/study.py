@@ -51,9 +51,8 @@ class Study:
         try:
             run = follow(self.root, training=training, batch=_BATCH, inputs=self.inputs)
             return None if run is None else carry(run)
-        except (
-            Exception
-        ):  # a call that can't be followed for made-up sizes tells by its own error when it is used
+        # A call that can't be followed for made-up sizes tells by its own error when it is used.
+        except Exception:
             return None
 
     @property

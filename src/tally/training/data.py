@@ -72,10 +72,11 @@ class DataSource(Pieces, ABC):
         self._peeked: Any = None
         self._measured: int | None = None  # batches in a pass that was seen to its end
         self._has_given = False
+        # Where in the pass the epoch began, and how many batches it gave since.
         self._began, self._given = (
             0,
             0,
-        )  # where in the pass the epoch began, and how many batches it gave since
+        )
         self._before = 0  # batches of the epoch that another process has had
         self._key: Key | None = None  # what the order of the pass was drawn from
         self._asked_key: Key | None = None
