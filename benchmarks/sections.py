@@ -122,7 +122,7 @@ def _flatten_gpu(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _measured(results: Mapping[str, Any]) -> str:
     """How it was measured, and how busy the machine was with other things."""
-    load = results["machine"].get("load")
+    load = results.get("machine", {}).get("load")
     busy = "" if load is None else f", begun at a load average of {load:.1f}"
     return f"`{results['command']}`{busy}"
 
