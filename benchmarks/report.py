@@ -99,8 +99,8 @@ def _repeating() -> list[str]:
         ".venv/bin/python -m benchmarks.report   # this page again from the kept results",
         "```",
         "",
-        "The machine should have nothing else to do. How much others used during the turns of the race stands below each"
-        " table; the other figures say how many processes wanted a processor, on average, in the minute before. Where"
+        "The machine should have nothing else to do. How much others used during the turns of the race stands below"
+        " each table; the other figures say how many processes wanted a processor, on average, in the minute before. Where"
         " that is much, times by the clock say less than those of the processor, and ratios of turns more than both.",
     ]
 
