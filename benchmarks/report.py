@@ -100,8 +100,9 @@ def _repeating() -> list[str]:
         "```",
         "",
         "The machine should have nothing else to do. How much others used during the turns of the race stands below"
-        " each table; the other figures say how many processes wanted a processor, on average, in the minute before. Where"
-        " that is much, times by the clock say less than those of the processor, and ratios of turns more than both.",
+        " each table; the other figures say how many processes wanted a processor, on average, in the minute before."
+        " Where that is much, times by the clock say less than those of the processor, and ratios of turns more than"
+        " both.",
     ]
 
 
