@@ -252,6 +252,30 @@ def test_it_gives_it_where_the_inputs_are_multiplied_before_the_loop(
     _by_rule_and_by_jax(monkeypatch, gradient, name, {})
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_activation_that_reaches_for_a_weight_teaches_it(name: str) -> None:
+    class Scaled(tally.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+            self.inner = getattr(tally.layers, name)(4, activation=lambda x: self.scale.value * jnp.tanh(x))
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+    model = tally.Sequential([tally.Input((5, 2)), Scaled()])
+    model.compile("sgd", "mse")
+    model.fit(X, np.ones((3, 4)), verbose=0)
+    assert float(model.layers[0].scale.numpy()) != 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_cells_of_this_library_have_the_rule(name: str) -> None:
+    layer = getattr(tally.layers, name)(4)
+    assert recurrence.is_known(layer.cell)
+    assert recurrence.is_known(type(layer).from_config(layer.get_config()).cell)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_it_gives_tangents_and_second_derivatives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,7 @@ def standardize_dtype(dtype: object) -> str:
     if isinstance(dtype, DTypePolicy):
         return dtype.compute_dtype
     # np.dtype('bool') equals bool, but hashes differently.
-    if isinstance(dtype, type) and dtype in (
-        float,
-        int,
-        bool,
-    ):
+    if isinstance(dtype, type) and dtype in (float, int, bool):
         return {float: floatx(), int: "int32", bool: "bool"}[dtype]  # type: ignore[index]
     named = getattr(dtype, "name", None)  # NumPy and TensorFlow dtypes
     name = named if isinstance(named, str) else str(dtype).removeprefix("torch.")

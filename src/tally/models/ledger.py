@@ -203,10 +203,7 @@ class _Walk:
             frozen_at=switch.line,
         )
         # An array counts once for each block it holds.
-        mark = (
-            stored,
-            self.at if stored is not variable else (),
-        )
+        mark = (stored, self.at if stored is not variable else ())
         if guest or self.counted.setdefault(mark, path) != path:
             self.guests[path] = mark
         else:
