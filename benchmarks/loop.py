@@ -5,6 +5,9 @@
 library runs in a process of its own; they take turns, and what is printed is the least of all rounds: microseconds per
 step, of wall time and of CPU time of all threads. An epoch is measured from its beginning to its end, the second of
 each `fit`, so that neither compiling nor preparing counts.
+
+Then the same for `predict`, from the call to its arrays: beside tally's compiled call for one batch alone, a loop over
+a jitted function, and Keras. tally's own time is less than nothing where many small batches share a call.
 """
 
 import argparse
@@ -33,7 +36,11 @@ WORKERS = {
     "keras-jax": ("fit",),
     "keras-tensorflow": ("fit",),
 }
-
+PREDICTING = {
+    "tally": ("predict", "compiled call", "loop by hand"),
+    "keras-jax": ("predict",),
+    "keras-tensorflow": ("predict",),
+}
 
 MINE, BOTH, ALL = ("tally",), ("tally", "keras-jax"), tuple(WORKERS)
 PLAN = (
@@ -48,6 +55,8 @@ PLAN = (
 )
 """Layers of the model, their units, batches of an execution, whether a bar is shown, steps of a round, and who takes
 part: compiling the deepest for everybody would take most of the time."""
+PREDICTIONS = ((1, 8, 512, ALL), (1, 8, 4, MINE), (5, 8, 256, BOTH), (50, 8, 128, MINE), (4, 1000, 16, BOTH))
+"""Layers of the model, their units, batches of a prediction, and who takes part."""
 
 
 class Terminal(io.TextIOBase):
@@ -168,7 +177,7 @@ def by_hand(library: Any, case: Case) -> Callable[[int], tuple[float, float]]:
     shape = (BATCH,) if size == 1 else (size, BATCH)
 
     def loop(steps: int) -> None:
-        x, y = examples(steps)
+        x, y = examples(made, case, steps)
         carry = held[0]
         for start in range(0, steps * BATCH, size * BATCH):
             piece = slice(start, start + size * BATCH)
@@ -178,11 +187,66 @@ def by_hand(library: Any, case: Case) -> Callable[[int], tuple[float, float]]:
         held[0] = jax.block_until_ready(carry)
 
     made: dict[int, Any] = {}
+    return timed(loop, before=lambda steps: examples(made, case, steps))
 
-    def examples(steps: int) -> Any:
-        return made.setdefault(steps, data(steps, case["units"])) if steps not in made else made[steps]
 
-    return timed(loop, before=examples)
+def predicting(library: Any, case: Case) -> Callable[[int], tuple[float, float]]:
+    """`predict` of tally or Keras."""
+    model, made = model_of(library, case), dict[int, Any]()
+
+    def loop(steps: int) -> None:
+        model.predict(examples(made, case, steps)[0], batch_size=BATCH, verbose=0)
+
+    return timed(loop, before=lambda steps: examples(made, case, steps))
+
+
+def calling(library: Any, case: Case) -> Callable[[int], tuple[float, float]]:
+    """The call that tally compiles for a batch to be predicted, in a bare loop, on the same array each time."""
+    import jax
+
+    from tally.core.variable import stored
+
+    x, _ = data(1, case["units"])
+    plan = model_of(library, case)._trainer.plan("predict", (x, None, None))
+    function, values = plan.steps.given(), stored(plan.state.model)
+    batch, number = (jax.numpy.array(x), None, None), jax.numpy.int32(0)
+
+    def loop(steps: int) -> None:
+        made = None
+        for _ in range(steps):
+            _, _, made = function([], values, number, number, batch)
+        jax.block_until_ready(made)
+
+    return timed(loop)
+
+
+def predicting_by_hand(library: Any, case: Case) -> Callable[[int], tuple[float, float]]:
+    """A loop over slices of an array, through a jitted function and back to NumPy at the end."""
+    del library
+    import jax
+
+    widths, made = [FEATURES, *[case["units"]] * case["layers"]], dict[int, Any]()
+    weights = [(jax.numpy.ones(pair) / pair[0], jax.numpy.zeros(pair[1])) for pair in pairwise(widths)]
+
+    @jax.jit
+    def answer(weights: Any, x: Any) -> Any:
+        for kernel, bias in weights:
+            x = x @ kernel + bias
+        return x
+
+    def loop(steps: int) -> None:
+        x, _ = examples(made, case, steps)
+        outputs = [answer(weights, x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
+        np.concatenate(jax.device_get(outputs))
+
+    return timed(loop, before=lambda steps: examples(made, case, steps))
+
+
+def examples(made: dict[int, Any], case: Case, steps: int) -> Any:
+    """Examples and targets for so many steps, made once."""
+    if steps not in made:
+        made[steps] = data(steps, case["units"])
+    return made[steps]
 
 
 def timed(
@@ -199,7 +263,21 @@ def timed(
     return run
 
 
-MAKERS = {"fit": fitting, "compiled step": stepping, "by hand": by_hand}
+MAKERS = {
+    "fit": fitting,
+    "compiled step": stepping,
+    "by hand": by_hand,
+    "predict": predicting,
+    "compiled call": calling,
+    "loop by hand": predicting_by_hand,
+}
+TITLES = {
+    "compiled step": "compiled step (tally)",
+    "by hand": "by hand (JAX)",
+    "compiled call": "compiled call (tally)",
+    "loop by hand": "by hand (JAX)",
+}
+"""How it is run -> what it is called in tables, where that is not the library's name."""
 
 
 def work(name: str) -> None:
@@ -272,6 +350,13 @@ def cases() -> list[tuple[str, str, Case, int]]:
                 if not bar or how == "fit":
                     what = {"how": how, "layers": layers, "units": units, "size": size, "bar": bar}
                     found.append((group, worker, what, steps))
+    for layers, units, steps, names in PREDICTIONS:
+        weights = (FEATURES + 1) * units + (layers - 1) * (units + 1) * units
+        group = f"prediction of {steps:,} batches: {2 * layers:,} variables, {weights:,} weights"
+        for worker in names:
+            for how in PREDICTING[worker]:
+                what = {"how": how, "layers": layers, "units": units, "size": 1, "bar": False}
+                found.append((group, worker, what, steps))
     return found
 
 
@@ -290,11 +375,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             worker.close()
     records = []
     for (group, worker, what, steps), (wall, cpu) in zip(todo, best, strict=True):
-        name = (
-            worker
-            if what["how"] == "fit"
-            else f"{what['how']} ({'tally' if 'step' in what['how'] else 'JAX'})"
-        )
+        name = TITLES.get(what["how"], worker)
         records.append(
             {
                 "group": group,
@@ -312,12 +393,13 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 
 
 def over(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    """How much more a record's step takes than tally's compiled step alone."""
-    same = ("variables", "units", "steps_per_execution")
+    """How much more a record's step takes than tally's compiled step alone, or its call that predicts a batch."""
+    kind = "call" if record["group"].startswith("prediction") else "step"
+    same = ["variables", "units", "steps_per_execution", *(["group"] if kind == "call" else [])]
     (bare,) = (
         one
         for one in records
-        if one["contestant"].startswith("compiled step") and all(one[k] == record[k] for k in same)
+        if one["contestant"] == f"compiled {kind} (tally)" and all(one[k] == record[k] for k in same)
     )
     return {f"over_{kind}": round(record[kind] - bare[kind], 2) for kind in ("wall_us", "cpu_us")}
 

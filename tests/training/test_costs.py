@@ -80,9 +80,14 @@ def test_an_execution_is_one_call_and_what_is_left_over_one_each(
 
 
 def test_evaluate_and_predict_take_as_many_batches_at_a_time(calls: list[str]) -> None:
+    class Listening(Callback):
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None: ...
+
+        def on_predict_batch_end(self, batch: int, logs: Any = None) -> None: ...
+
     model = small(5)
-    model.evaluate(X, Y, batch_size=4, verbose=0)
-    model.predict(X, batch_size=4, verbose=0)
+    model.evaluate(X, Y, batch_size=4, verbose=0, callbacks=[Listening()])
+    model.predict(X, batch_size=4, verbose=0, callbacks=[Listening()])
     assert calls == ["test"] * 3 + ["predict"] * 3
 
 

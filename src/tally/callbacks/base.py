@@ -22,6 +22,8 @@ class Callback:
         params: `epochs`, `steps` and `verbose` of the run.
         takes_arrays: Whether the hooks for batches can do with values still on the device. When every
             callback that listens to batches says so, the device is not waited for after each of them.
+        takes_some: Whether `evaluate` and `predict` may tell it of several batches at once, by the number of the last
+            and without outputs. When every callback that listens to batches says so, small batches share a call.
         comes_last: Whether it is called behind all others, wherever it stands in the list.
         kept: Names of attributes that `BackupAndRestore` keeps, so that a run which was cut off goes on with
             them: numbers, texts, arrays, and lists and dicts of these.
@@ -35,6 +37,7 @@ class Callback:
     """
 
     takes_arrays: ClassVar[bool] = False
+    takes_some: ClassVar[bool] = False
     comes_last: ClassVar[bool] = False
     kept: ClassVar[tuple[str, ...]] = ()
     model: Any = None
@@ -178,6 +181,17 @@ class CallbackList(Callback):
         """Whether a callback wants each batch's logs as numbers, for which the device is waited for."""
         ends = ("on_train_batch_end", "on_test_batch_end")
         return any(not _takes_arrays(callback) for hook in ends for callback in self._listening(hook))
+
+    def wants_each(self, phase: str) -> bool:
+        """Whether someone wants to hear of each batch by itself.
+
+        Args:
+            phase: `"test"` or `"predict"`.
+        """
+        hooks = f"on_{phase}_batch_begin", f"on_{phase}_batch_end"
+        is_own = any(getattr(type(self), hook) is not getattr(CallbackList, hook) for hook in hooks)
+        listeners = [callback for hook in hooks for callback in self._listening(hook)]
+        return is_own or not all(getattr(callback, "takes_some", False) for callback in listeners)
 
     def teller(self, hook: str) -> Callable[..., None] | None:
         """What calls a hook for batches, or None where nobody listens to it, so that a loop need not call at all.

@@ -203,7 +203,7 @@ class ProgbarLogger(Callback):
     Source: `keras.callbacks.ProgbarLogger`.
     """
 
-    takes_arrays = True
+    takes_arrays = takes_some = True
 
     def __init__(self, count_mode: str = "steps") -> None:
         if count_mode != "steps":

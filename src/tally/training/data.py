@@ -5,7 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,8 @@ class DataSource(Pieces, ABC):
     """
 
     batch_size: int | None = None
+    is_cut: ClassVar[bool] = False
+    """Whether batches are cut out of what lies in memory, so that many cost no more than one."""
 
     def __init__(self, steps_per_epoch: int | None = None) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -225,6 +227,8 @@ class DataSource(Pieces, ABC):
 
 class _Arrays(DataSource):
     """Arrays that lie in memory, cut into batches of equal size; the last may be smaller."""
+
+    is_cut = True
 
     def __init__(
         self, batch: Batch, *, batch_size: int | None, steps_per_epoch: int | None, shuffle: bool | str

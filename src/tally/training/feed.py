@@ -34,18 +34,29 @@ class Feed:
 
     def executions(self) -> Iterator[tuple[list[Any], list[Call]]]:
         """Each execution of an epoch: what stands for its batches, and the calls that handle them."""
-        pieces = prefetch(self.source.batches()) if self._is_ahead else self.source.pieces()
-        for group in grouped(pieces, self.size):
+        for group in grouped(self.pieces(), self.size):
             yield group, self._calls(group)
+
+    def pieces(self) -> Iterator[Any]:
+        """What stands for the batches of an epoch."""
+        return prefetch(self.source.batches()) if self._is_ahead else self.source.pieces()
 
     def batch_of(self, piece: Any) -> Any:
         """The batch that a piece stands for."""
         return self._origin.batch_of(piece)
 
+    def are_alike(self, pieces: list[Any]) -> bool:
+        """Whether the batches that pieces stand for have the same shapes."""
+        return self._origin.are_alike(pieces)
+
+    def together(self, pieces: list[Any]) -> Any:
+        """The batches that pieces stand for, stacked along a new first axis."""
+        return self._origin.together(pieces)
+
     def _calls(self, group: list[Any]) -> list[Call]:
-        if 1 < len(group) == self.size and self.steps.joins and self._origin.are_alike(group):
-            return [(self.steps.given(self.size), self._origin.together(group))]
-        return [(self.steps.given(), self._origin.batch_of(piece)) for piece in group]
+        if 1 < len(group) == self.size and self.steps.joins and self.are_alike(group):
+            return [(self.steps.given(self.size), self.together(group))]
+        return [(self.steps.given(), self.batch_of(piece)) for piece in group]
 
 
 def grouped(pieces: Iterable[Any], size: int) -> Iterator[list[Any]]:

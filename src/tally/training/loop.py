@@ -1,6 +1,5 @@
-"""The loops of fit, evaluate and predict: batches in, compiled steps, and what is told to callbacks."""
+"""The loop of fit: batches in, compiled steps, and what is told to callbacks."""
 
-from collections import deque
 from typing import Any
 
 import jax
@@ -11,17 +10,16 @@ from tally.callbacks import CallbackList, TerminateOnNaN
 from tally.callbacks.base import as_numbers
 from tally.core.errors import ArgumentError
 from tally.core.random import next_key
-from tally.core.variable import Loan, stored
+from tally.core.variable import Loan
 from tally.training.data import DataSource
 from tally.training.feed import Call, Feed
 from tally.training.health import Interrupts, Watch, explain_bad_step
 from tally.training.holding import Hold
 from tally.training.keeping import device_of
+from tally.training.reading import test
 from tally.training.resuming import Run
 from tally.training.step import Plan
 
-_IN_FLIGHT = 8
-"""Outputs of `predict` that stay on the device at a time."""
 _NEW = np.array([0, -1], "int32")
 """The record of steps before the first: how many were made, and which was the first bad one."""
 
@@ -221,93 +219,3 @@ def is_due(epoch: int, frequency: int | list[int]) -> bool:
     raise ArgumentError(
         f"validation_freq is {frequency!r}.", do="pass every how many epochs, or a list of epochs"
     )
-
-
-def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any) -> dict[str, Any]:
-    """Measure loss and metrics over a source; nothing of training changes."""
-    callbacks.on_test_begin()
-    plan = trainer.plan("test")
-    for metric in plan.metrics:
-        metric.reset_state()
-    tell_begin, tell_end = callbacks.teller("on_test_batch_begin"), callbacks.teller("on_test_batch_end")
-    loan = Loan(plan.state.measures)
-    run, done, logs = _Reading(trainer, source, plan, seed), 0, {}
-    try:
-        source.on_epoch_begin()
-        for pieces, calls in run.feed.executions():
-            if tell_begin is not None:
-                tell_begin(done)
-            for function, argument in calls:
-                measures, logs = run.call(function, loan.values, argument)
-                loan.exchange(measures)
-            done += len(pieces)
-            if tell_end is not None:
-                tell_end(done - 1, logs)
-            if trainer.model.stop_evaluating:
-                break
-        source.on_epoch_end()
-    finally:
-        loan.settle()
-    found = as_numbers(jax.device_get(logs))
-    callbacks.on_test_end(found)
-    return found
-
-
-def predict(trainer: Any, source: DataSource, callbacks: CallbackList) -> Any:
-    """The outputs for all batches of a source, joined; None when there was no batch."""
-    callbacks.on_predict_begin()
-    plan = trainer.plan("predict")
-    tell_begin = callbacks.teller("on_predict_batch_begin")
-    tell_end = callbacks.teller("on_predict_batch_end")
-    run, done = _Reading(trainer, source, plan, np.uint32(next_key().integer())), 0
-    made: list[Any] = []
-    waiting: deque[Any] = deque()
-    for pieces, calls in run.feed.executions():
-        if tell_begin is not None:
-            tell_begin(done)
-        outputs = [run.call(function, [], argument)[1] for function, argument in calls]
-        for one in outputs:
-            _send(one)
-        waiting.extend(outputs)
-        while len(waiting) > _IN_FLIGHT:
-            made.append(jax.device_get(waiting.popleft()))
-        done += len(pieces)
-        if tell_end is not None:
-            told = (
-                outputs[0]
-                if len(outputs) == 1
-                else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
-            )
-            tell_end(done - 1, {"outputs": told})
-        if trainer.model.stop_predicting:
-            break
-    made.extend(map(jax.device_get, waiting))
-    callbacks.on_predict_end()
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *made) if made else None
-
-
-class _Reading:
-    """The steps of one `evaluate` or `predict`, which read the model's values and take none of them away."""
-
-    def __init__(self, trainer: Any, source: DataSource, plan: Plan, seed: Any) -> None:
-        self.variables = plan.state.model
-        self.values = stored(self.variables)
-        self.seed, self.record = jnp.asarray(seed), jnp.asarray(_NEW)
-        is_worth_keeping = trainer.is_jitted and (source.steps or 0) > 1
-        device = device_of(self.values) if is_worth_keeping else None
-        self.feed = Feed(source, plan.steps, trainer.steps_per_execution, device)
-
-    def call(self, function: Any, carried: list[Any], argument: Any) -> tuple[list[Any], Any]:
-        """Run a compiled function; gives what it carries on and what it tells."""
-        carried, changed, self.record, told = function(carried, self.values, self.record, self.seed, argument)
-        if changed:
-            for index, value in changed.items():
-                self.variables[index].assign(value)
-            self.values = stored(self.variables)
-        return carried, told
-
-
-def _send(outputs: Any) -> None:
-    """Begin to fetch outputs while the next batch is computed."""
-    for leaf in jax.tree.leaves(outputs):
-        getattr(leaf, "copy_to_host_async", lambda: None)()

@@ -17,6 +17,7 @@ from tally.core.variable import Values, Variable, substitute
 from tally.metrics import Metric
 from tally.training.cutting import compute_in_parts, part_of
 from tally.training.gate import are_usable, change_if, keep_unless
+from tally.training.grouping import Group, Joining
 
 Arrays = list[jax.Array]
 
@@ -89,11 +90,32 @@ class Steps:
     ) -> None:
         self.step, self.kind, self._compile, self.joins = step, kind, compile, joins
         self._made: dict[int, Callable[..., Any]] = {}
+        self._gathering: dict[Any, Group | None] = {}
+
+    def gathering(self, arguments: tuple[Any, ...], size: int | None = None) -> Group | None:
+        """The compiled form of a step that reads, for several batches at a time; None where they need a call each.
+
+        Args:
+            arguments: What the step is called with, an example of a batch last.
+            size: How many batches; None for up to as many as are best.
+        """
+        batch = arguments[-1]
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))
+        key = jax.tree.structure(batch), shapes, size
+        if key not in self._gathering:
+            joining = Joining(self.step, self.kind, arguments)
+            most = 1 if not joining.is_possible else joining.best_size if size is None else size
+            self._gathering[key] = None
+            if most > 1:
+                self._gathering[key] = Group(
+                    self._compile(joining.joined(most), self.kind), most, size is None
+                )
+        return self._gathering[key]
 
     def given(self, count: int = 1) -> Callable[..., Any]:
-        """The compiled step; with a count, for so many batches stacked along a new first axis."""
+        """The compiled step; of training, with a count, for so many batches stacked along a new first axis."""
         if count not in self._made:
-            step = self.step if count == 1 else several(self.step, count, self.kind)
+            step = self.step if count == 1 else several(self.step, count)
             self._made[count] = self._compile(step, self.kind)
         return self._made[count]
 
@@ -179,16 +201,19 @@ def make_train_step(trainer: Any, state: State) -> Callable[..., Any]:
 
 
 def make_test_step(trainer: Any, state: State) -> Callable[..., Any]:
-    """The pure step of `evaluate`. It takes and gives what a training step does; only metrics are carried."""
+    """The pure step of `evaluate`.
 
-    def step(measures: Arrays, values: Arrays, record: jax.Array, seed: jax.Array, batch: Any) -> Any:
+    The step takes the values of `state.measures`, those of `state.model`, the number of the step, a seed and a batch.
+    It gives the new measures, by position the model's values that were assigned, and the logs.
+    """
+
+    def step(measures: Arrays, values: Arrays, number: jax.Array, seed: jax.Array, batch: Any) -> Any:
         held = _standing_for([*state.model, *state.measures], [*values, *measures])
-        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), record[0])):
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
             y_pred = forward(trainer, batch[0], training=False)
             loss, parts = _compute_loss(trainer, batch, y_pred, training=False)
             logs = _measure(trainer, batch, (y_pred, map_tree(masks.get_mask, y_pred)), loss, parts)
-        changed = _changed(state.model, values, held)
-        return [held[v] for v in state.measures], changed, record + np.array([1, 0], "int32"), logs
+        return [held[v] for v in state.measures], _changed(state.model, values, held), logs
 
     return step
 
@@ -196,13 +221,12 @@ def make_test_step(trainer: Any, state: State) -> Callable[..., Any]:
 def make_predict_step(trainer: Any, state: State) -> Callable[..., Any]:
     """The pure step of `predict`. It takes and gives what a test step does, outputs in the place of logs."""
 
-    def step(nothing: Arrays, values: Arrays, record: jax.Array, seed: jax.Array, batch: Any) -> Any:
+    def step(nothing: Arrays, values: Arrays, number: jax.Array, seed: jax.Array, batch: Any) -> Any:
         held = _standing_for(state.model, values)
-        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), record[0])):
+        with substitute(held), step_key(jax.random.fold_in(jax.random.key(seed), number)):
             outputs = forward(trainer, batch[0], training=False)
         trainer.model._clear_losses()
-        changed = _changed(state.model, values, held)
-        return nothing, changed, record + np.array([1, 0], "int32"), outputs
+        return nothing, _changed(state.model, values, held), outputs
 
     return step
 
@@ -218,13 +242,12 @@ def _measure(trainer: Any, batch: Any, predicted: Any, loss: Any, parts: dict[st
     return trainer.model.compute_metrics(x, y, y_pred, weight)
 
 
-def several(step: Callable[..., Any], count: int, kind: str) -> Callable[..., Any]:
-    """Make `count` steps in one compiled call, on batches that are stacked along a new first axis.
+def several(step: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Make `count` training steps in one compiled call, on batches that are stacked along a new first axis.
 
     Args:
         step: One step.
-        count: How many.
-        kind: Of steps. Logs are those of the last step, but outputs of `predict` those of all, one after the other.
+        count: How many. Logs are those of the last.
     """
 
     def steps(carried: Arrays, fixed: Arrays, record: jax.Array, seed: jax.Array, batches: Any) -> Any:
@@ -237,18 +260,13 @@ def several(step: Callable[..., Any], count: int, kind: str) -> Callable[..., An
             return (carried, [changed.get(i, value) for i, value in enumerate(fixed)], record), told
 
         (carried, fixed, record), told = jax.lax.scan(body, (carried, fixed, record), batches, length=count)
-        told = jax.tree.map(_joined if kind == "predict" else _last, told)
-        return carried, {i: fixed[i] for i in sorted(positions)}, record, told
+        return carried, {i: fixed[i] for i in sorted(positions)}, record, jax.tree.map(_last, told)
 
     return steps
 
 
 def _last(values: jax.Array) -> jax.Array:
     return values[-1]
-
-
-def _joined(values: jax.Array) -> jax.Array:
-    return values.reshape(-1, *values.shape[2:])
 
 
 MAKERS = {"train": make_train_step, "test": make_test_step, "predict": make_predict_step}

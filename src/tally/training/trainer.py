@@ -19,7 +19,7 @@ from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor, leaves, map_tree
 from tally.core.variable import Values, Variable, materialize, substitute
 from tally.metrics import Mean, Metric
-from tally.training import loop
+from tally.training import loop, reading
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names, settled
@@ -458,7 +458,7 @@ class Trainer:
         source = adapt(x, y, sample_weight, batch_size=batch_size, steps_per_epoch=steps)
         self._prepare(source)
         with self._telling(callbacks, source, verbose=verbose) as told:
-            logs = loop.test(self, source, told, seed=np.uint32(next_key().integer()))
+            logs = reading.test(self, source, told, seed=np.uint32(next_key().integer()))
         return logs if return_dict else _as_list(logs, self.model.metrics)
 
     def predict(
@@ -477,7 +477,7 @@ class Trainer:
         source = adapt(x, batch_size=batch_size, steps_per_epoch=steps)
         self._prepare(source, objective=False)
         with self._telling(callbacks, source, verbose=verbose) as told:
-            made = loop.predict(self, source, told)
+            made = reading.predict(self, source, told)
         if made is None:
             raise DataError("There is no data to predict on.", do="check that the source gives a batch")
         return made
@@ -514,14 +514,14 @@ class Trainer:
         self._check_compiled("test_on_batch")
         source = adapt(x, y, sample_weight, batch_size=_ALL)
         plan = self.plan("test", source.peek())
-        logs = loop.test(self, source, CallbackList([]), seed=np.uint32(next_key().integer()))
+        logs = reading.test(self, source, CallbackList([]), seed=np.uint32(next_key().integer()))
         return logs if return_dict else _as_list(logs, plan.metrics)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch, as NumPy arrays."""
         source = adapt(x, batch_size=_ALL)
         self.plan("predict", source.peek())
-        return loop.predict(self, source, CallbackList([]))
+        return reading.predict(self, source, CallbackList([]))
 
 
 _ALL = 2**62
