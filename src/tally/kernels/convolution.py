@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -23,6 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from tally.kernels.linear import Arrays, LinearMap, is_placed
+from tally.kernels.native import convolution as native
+from tally.kernels.native import library
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -64,7 +66,7 @@ def convolve(
         x_shape=x.shape,
         kernel_shape=kernel.shape,
     )
-    if x.dtype in (jnp.float32, jnp.float64) and geometry.is_special() and not is_placed(x):
+    if geometry.is_special(x.dtype) and not is_placed(x):
         (y,) = _Output(geometry)((kernel,), (x,))
         return y
     return geometry.slide(x, kernel)
@@ -126,6 +128,7 @@ class Geometry:
         channels_first: Where the channels are.
         x_shape: Shape of the input.
         kernel_shape: Shape of the kernel, `(*sides, channels / groups, filters)`.
+        is_left_to_xla: Whether it isn't computed in C even where it could be.
     """
 
     strides: tuple[int, ...]
@@ -135,6 +138,7 @@ class Geometry:
     channels_first: bool
     x_shape: tuple[int, ...]
     kernel_shape: tuple[int, ...]
+    is_left_to_xla: bool = field(default_factory=library.is_held_back)
 
     @property
     def channels(self) -> int:
@@ -174,9 +178,11 @@ class Geometry:
         """Whether each channel is convolved by itself."""
         return self.groups == self.channels > 1 and math.prod(self.sizes) <= _MOST_TAPS
 
-    def is_special(self) -> bool:
+    def is_special(self, dtype: Any) -> bool:
         """Whether the plain operation is not the fastest everywhere."""
-        return self.is_pointwise() or self.is_depthwise()
+        if dtype == jnp.float64:
+            return self.is_pointwise() or self.is_depthwise()
+        return dtype == jnp.float32 and (len(self.strides) <= 2 or self.is_pointwise() or self.is_depthwise())
 
     def slide(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The convolution as the plain operation."""
@@ -346,10 +352,13 @@ def _as_given(g: Geometry, x: jax.Array) -> jax.Array:
 
 
 def _output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    if not g.is_special():
+    is_native = not g.is_depthwise() and native.computes(g, x.dtype)
+    if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return g.slide(x, kernel)
     x = _channels_last(g, x)
-    if g.is_pointwise():
+    if is_native:
+        y = native.output(g, x, kernel)
+    elif g.is_pointwise():
         x = _strided(g, x)
         y = (x.reshape(-1, g.channels) @ kernel.reshape(kernel.shape[-2:])).reshape(*x.shape[:-1], -1)
     else:
@@ -360,9 +369,12 @@ def _output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
-    if not g.is_special():
+    is_native = not g.is_depthwise() and native.computes(g, ct.dtype)
+    if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return _plain_input(g, ct, kernel)
     ct = _channels_last(g, ct)
+    if is_native:
+        return _as_given(g, native.input_cotangent(g, ct, kernel))
     if g.is_pointwise():
         dx = ct.reshape(-1, ct.shape[-1]) @ kernel.reshape(kernel.shape[-2:]).T
         dx = dx.reshape(*ct.shape[:-1], g.channels)
@@ -394,9 +406,12 @@ def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel(g: Geometry, x: jax.Array, ct: jax.Array) -> jax.Array:
-    if not g.is_special():
+    is_native = not g.is_depthwise() and native.computes(g, x.dtype)
+    if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return _plain_kernel(g, x, ct)
     x, ct = _channels_last(g, x), _channels_last(g, ct)
+    if is_native:
+        return native.kernel_cotangent(g, x, ct)
     if g.is_pointwise():
         rows, ct_rows = (array.reshape(-1, array.shape[-1]) for array in (_strided(g, x), ct))
         return (rows.T @ ct_rows).reshape(g.kernel_shape)

@@ -16,6 +16,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from tally.kernels.native import library
+
 Arrays = tuple[jax.Array, ...]
 
 
@@ -64,7 +66,8 @@ class _Batched(LinearMap):
         return self._over(self.one.apply, residuals, values)
 
     def apply_on_cpu(self, residuals: Arrays, values: Arrays) -> Arrays:
-        return self._over(self.one.apply_on_cpu, residuals, values)
+        with library.wanted(False):  # an operation in C has no rule for one more axis
+            return self._over(self.one.apply_on_cpu, residuals, values)
 
     def transposed(self) -> LinearMap:
         return _Batched(self.one.transposed(), self.residual_axes, self.size)
@@ -106,8 +109,20 @@ def _lower_on_cpu(*arguments: Any, map: LinearMap, residuals: int, plain: Any) -
     return map.apply_on_cpu(arguments[:residuals], arguments[residuals:])
 
 
+def _lower_for_cpu(context: Any, *arguments: Any, **parameters: Any) -> Any:
+    """Lower the form for a CPU, with operations in C where the program stays in this process and on one device.
+
+    Another process that loads an exported program need not know them, and XLA can't tell how to split them.
+    """
+    module = context.module_context
+    devices = getattr(module.axis_context, "num_devices", None)
+    is_for_export = getattr(module.lowering_parameters, "for_export", False)
+    with library.wanted(devices == 1 and (not is_for_export or library.may_be_exported())):
+        return mlir.lower_fun(_lower_on_cpu, multiple_results=True)(context, *arguments, **parameters)
+
+
 mlir.register_lowering(_linear_map, mlir.lower_fun(_lower_plain, multiple_results=True))
-mlir.register_lowering(_linear_map, mlir.lower_fun(_lower_on_cpu, multiple_results=True), platform="cpu")
+mlir.register_lowering(_linear_map, _lower_for_cpu, platform="cpu")
 
 
 def _varying_alike(arguments: list[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tally.kernels.native import library
 from tally.tracing.program import Node, size_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _ROW = frozenset(("mul", "add", "sub", "square", "neg", "add_any", "max", "exp", "div", "integer_pow"))
 _PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
+_MAX_POOLING = frozenset(("reduce_window_max", "select_and_scatter_add"))
 _REPEATED = frozenset(("broadcast_in_dim", "transpose", "iota"))
 
 
@@ -38,6 +40,11 @@ def written_on_cpu(lives: "Lives") -> Iterator[int]:
             yield from (value for value in node.writes if lives.uses[value] > 2)
         if node.name.startswith("reduce_") and _is_along_rows(node):
             yield from _operands(lives, node)
+
+
+def reads_on_the_way(node: Node) -> bool:
+    """Whether the CPU computes what a node reads inside it: max-pooling is slices there (`tally.kernels.pooling`)."""
+    return node.name in _MAX_POOLING and node.equation.outvars[0].aval.dtype.itemsize >= 4
 
 
 def computed_again_on_cpu(lives: "Lives", node: Node) -> bool:
@@ -97,10 +104,14 @@ def _pooling(lives: "Lives", place: int, node: Node) -> Iterator[Span]:
 
 
 def _convolution(lives: "Lives", place: int, node: Node) -> Iterator[Span]:
-    """The gradient of a kernel is a convolution over the batch, whose operands are copied into that order.
+    """XLA makes the gradient of a kernel by a convolution over the batch, whose operands are copied into that order.
 
-    The input's copy is often made as soon as the input is there, in the forward pass, and waits.
+    The input's copy is often made as soon as the input is there, in the forward pass, and waits. Computed in C it needs
+    neither.
     """
+    kind = node.equation.outvars[0].aval
+    if library.is_there() and kind.dtype == "float32" and kind.ndim <= 4:
+        return
     if node.equation.params["dimension_numbers"].lhs_spec[0] != 0:
         yield Span(place, place, sum(size_of(var.aval) for var in node.equation.invars))
         x = lives.of(node.reads)[0]

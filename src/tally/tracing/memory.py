@@ -20,7 +20,13 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from tally.tracing.devices import Span, computed_again_on_cpu, spans_on_cpu, written_on_cpu
+from tally.tracing.devices import (
+    Span,
+    computed_again_on_cpu,
+    reads_on_the_way,
+    spans_on_cpu,
+    written_on_cpu,
+)
 from tally.tracing.program import Node, Program
 
 _SAME = """copy copy_p expand_dims name optimization_barrier random_unwrap random_wrap reduce_precision reshape
@@ -179,7 +185,8 @@ class Lives:
         for node in self.nodes.values():
             if node.name not in FUSED:
                 wanted.update(node.writes)
-                wanted.update(() if node.name in REDUCING else self.of(node.reads))
+                is_on_the_way = node.name in REDUCING or (self.device == "cpu" and reads_on_the_way(node))
+                wanted.update(() if is_on_the_way else self.of(node.reads))
             elif node.name in DEAR:
                 wanted.update(value for value in node.writes if self.uses[value] > 1)
         if self.device == "cpu":

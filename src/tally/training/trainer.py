@@ -1,6 +1,5 @@
 """Compile, fit, evaluate and predict for a model that is handed in."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +17,10 @@ from tally.core.random import next_key
 from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor, leaves, map_tree
 from tally.core.variable import Values, Variable, materialize, substitute
+from tally.kernels.native import library
 from tally.metrics import Mean, Metric
 from tally.training import loop, reading
+from tally.training.cutting import is_chain, largest_kernel
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names, settled
@@ -328,10 +329,10 @@ class Trainer:
     def _jitted(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         if not self.is_jitted:
             return function
-        images = [variable for variable in self.model.variables if len(variable.shape) == 4]
-        options = process.compiler_options(
-            is_training=kind == "train", largest_kernel=max((_nbytes(kernel) for kernel in images), default=0)
-        )
+        is_training = kind == "train"
+        options = process.compiler_options(is_training=is_training, largest_kernel=largest_kernel(self.model))
+        if not is_training and is_chain(self.model):
+            function = library.held_back()(function)
         return jax.jit(function, donate_argnums=DONATED[kind], compiler_options=options or None)
 
     @contextmanager
@@ -564,7 +565,3 @@ def _unpacked(data: Any) -> Sequence[Any]:
             do="pass (x, y), (x, y, sample_weight), or a data source",
         )
     return data
-
-
-def _nbytes(variable: Variable) -> int:
-    return math.prod(variable.shape) * np.dtype(variable.dtype).itemsize

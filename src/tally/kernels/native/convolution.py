@@ -1,0 +1,68 @@
+"""Calls of the convolutions in C: which geometries they compute, and how their numbers lie."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tally.kernels.native import library
+
+if TYPE_CHECKING:
+    from tally.kernels.convolution import Geometry
+
+
+def computes(g: "Geometry", dtype: Any) -> bool:
+    """Whether a convolution, or one of its gradients, is computed in C in the program that is being lowered.
+
+    Args:
+        g: The convolution, of one or two sides; with strides its kernel must not be dilated.
+        dtype: Of both arguments; float32 alone is.
+    """
+    return (
+        dtype == jnp.float32
+        and not g.is_left_to_xla
+        and len(g.strides) <= 2
+        and (max(g.strides) == 1 or max(g.dilation) == 1)
+        and math.prod((*g.x_shape, *g.kernel_shape, *g.out_sides)) > 0
+        and library.is_wanted()
+    )
+
+
+def output(g: "Geometry", x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution of `x`, `(batch, *sides, channels)`, with `kernel`."""
+    return _call("output", g, (g.x_shape[0], *g.out_sides, g.kernel_shape[-1]), x, kernel)
+
+
+def input_cotangent(g: "Geometry", ct: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The cotangent of the input, channels last, for that of the output."""
+    return _call("input", g, (g.x_shape[0], *g.sides, g.channels), ct, kernel)
+
+
+def kernel_cotangent(g: "Geometry", x: jax.Array, ct: jax.Array) -> jax.Array:
+    """The cotangent of the kernel for that of the output."""
+    return _call("kernel", g, g.kernel_shape, x, ct)
+
+
+def _call(direction: str, g: "Geometry", shape: tuple[int, ...], left: jax.Array, right: jax.Array) -> Any:
+    result = jax.ShapeDtypeStruct(shape, left.dtype)
+    return jax.ffi.ffi_call(library.target(direction), result)(left, right, geometry=_numbers(g))
+
+
+def _numbers(g: "Geometry") -> np.ndarray:
+    """The geometry in the order of the structure in C; a single side is the columns of one row."""
+    missing = 2 - len(g.strides)
+    ones, zeros = (1,) * missing, (0,) * missing
+    starts = [low for low, _ in g.pads]
+    numbers = [
+        g.x_shape[0],
+        *(*ones, *g.sides, g.channels),
+        *(*ones, *g.out_sides, g.kernel_shape[-1]),
+        *(*ones, *g.sizes),
+        *(*ones, *g.strides),
+        *(*ones, *g.dilation),
+        *(*zeros, *starts),
+        g.groups,
+    ]
+    return np.array(numbers, np.int64)

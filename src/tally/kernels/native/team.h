@@ -1,0 +1,107 @@
+/* One piece of work shared by the threads of XLA's own pool, and memory that each thread keeps. */
+#ifndef TALLY_TEAM_H
+#define TALLY_TEAM_H
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "xla/ffi/api/c_api.h"
+
+typedef void task(void *with, long number);
+
+struct work {
+    atomic_long next, done, holders;
+    long tasks;
+    task *run;
+    void *with;
+};
+
+static void take_part(struct work *work) {
+    for (long number; (number = atomic_fetch_add(&work->next, 1)) < work->tasks;) {
+        work->run(work->with, number);
+        atomic_fetch_add(&work->done, 1);
+    }
+}
+
+static void let_go(struct work *work) {
+    if (atomic_fetch_sub(&work->holders, 1) == 1) free(work);
+}
+
+static void help(void *work) {
+    take_part(work);
+    let_go(work);
+}
+
+static long team_size(XLA_FFI_CallFrame *call) {
+    int64_t size = 1;
+    XLA_FFI_ThreadPool_NumThreads_Args ask = {.struct_size = XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE,
+                                              .ctx = call->ctx,
+                                              .num_threads = &size};
+    XLA_FFI_Error *error = call->api->XLA_FFI_ThreadPool_NumThreads(&ask);
+    if (error != NULL) {
+        XLA_FFI_Error_Destroy_Args drop = {.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE, .error = error};
+        call->api->XLA_FFI_Error_Destroy(&drop);
+        return 1;
+    }
+    return size < 1 ? 1 : (long)size;
+}
+
+/* Run tasks 0, 1, ... on this thread and those of the pool that are free.
+
+   Whoever calls takes part and waits only for tasks that others have begun. So nothing hangs when all threads of the
+   pool call this at once, and a helper that comes late finds nothing left and touches nothing of the caller's. */
+static void share(XLA_FFI_CallFrame *call, long threads, long tasks, task *run, void *with) {
+    long helpers = (threads < tasks ? threads : tasks) - 1;
+    struct work *work = helpers > 0 ? malloc(sizeof *work) : NULL;
+    if (work == NULL) {
+        for (long number = 0; number < tasks; number++) run(with, number);
+        return;
+    }
+    atomic_init(&work->next, 0);
+    atomic_init(&work->done, 0);
+    atomic_init(&work->holders, helpers + 1);
+    work->tasks = tasks;
+    work->run = run;
+    work->with = with;
+    for (long helper = 0; helper < helpers; helper++) {
+        XLA_FFI_ThreadPool_Schedule_Args ask = {.struct_size = XLA_FFI_ThreadPool_Schedule_Args_STRUCT_SIZE,
+                                                .ctx = call->ctx,
+                                                .task = help,
+                                                .data = work};
+        XLA_FFI_Error *error = call->api->XLA_FFI_ThreadPool_Schedule(&ask);
+        if (error != NULL) {
+            XLA_FFI_Error_Destroy_Args drop = {.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE,
+                                               .error = error};
+            call->api->XLA_FFI_Error_Destroy(&drop);
+            let_go(work);
+        }
+    }
+    take_part(work);
+    for (long turns = 0; atomic_load(&work->done) < tasks; turns++)
+        if (turns > 1000) sched_yield();
+    let_go(work);
+}
+
+/* Memory of a thread, aligned to a page, with what it held before where it was large enough; NULL if there is no more. A
+   thread has several kinds at once and keeps them. They are asked of the system and lie apart from the heap, where they
+   would stand in the way of the large blocks that a step takes and gives back. */
+enum kind { PACKED, PADDED, PLACES, OTHERS, KINDS };
+
+static void *memory_for(enum kind kind, size_t bytes) {
+    static _Thread_local struct {
+        void *memory;
+        size_t bytes;
+    } kept[KINDS];
+    if (kept[kind].bytes < bytes) {
+        if (kept[kind].bytes > 0) munmap(kept[kind].memory, kept[kind].bytes);
+        size_t rounded = (bytes + bytes / 4 + 65535) / 65536 * 65536;
+        void *memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+        kept[kind].memory = memory == MAP_FAILED ? NULL : memory;
+        kept[kind].bytes = memory == MAP_FAILED ? 0 : rounded;
+    }
+    return kept[kind].memory;
+}
+
+#endif
