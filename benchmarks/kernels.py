@@ -127,6 +127,11 @@ def _recurrent(units: int, shape: tuple[int, ...]) -> Case:
 
 
 CASES: dict[str, Case] = {
+    "convolution 3×3, 3 to 32": _convolution(3, 1, 1, 32, (64, 32, 32, 3)),
+    "convolution 3×3, 32 to 32": _convolution(3, 1, 1, 32, (64, 32, 32, 32)),
+    "convolution 3×3, 128 to 128": _convolution(3, 1, 1, 128, (64, 8, 8, 128)),
+    "convolution 3×3, stride 2": _convolution(3, 2, 1, 128, (64, 16, 16, 64)),
+    "grouped 3×3, 8 groups": _convolution(3, 1, 8, 64, (64, 16, 16, 64)),
     "convolution, BN, ReLU": _block(32, (64, 32, 32, 32)),
     "depthwise 3×3": _convolution(3, 1, 64, 64, (64, 32, 32, 64)),
     "depthwise 3×3, stride 2": _convolution(3, 2, 64, 64, (64, 32, 32, 64)),

@@ -323,16 +323,17 @@ class Trainer:
         identity = (kind, state.identity, flags, constants, self.is_jitted)
         if identity not in self._functions:
             step = MAKERS[kind](self, state)
+            if kind != "train" and self.is_jitted and is_chain(self.model):
+                step = library.held_back()(step)
             self._functions[identity] = Steps(step, kind, self._jitted, joins=self.is_jitted)
         return self._functions[identity]
 
     def _jitted(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         if not self.is_jitted:
             return function
-        is_training = kind == "train"
-        options = process.compiler_options(is_training=is_training, largest_kernel=largest_kernel(self.model))
-        if not is_training and is_chain(self.model):
-            function = library.held_back()(function)
+        options = process.compiler_options(
+            is_training=kind == "train", largest_kernel=largest_kernel(self.model)
+        )
         return jax.jit(function, donate_argnums=DONATED[kind], compiler_options=options or None)
 
     @contextmanager

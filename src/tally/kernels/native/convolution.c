@@ -18,6 +18,10 @@ enum {
     PANEL = 96 * 1024,       /* numbers of a kernel that stay in the cache while places pass */
     MANY_PLACES = 1024,      /* places in a task, at most, unless one row has more */
     WORTH_SHARING = 1 << 20, /* multiplications below which waking another thread costs more than it saves */
+    WORTH_SPREADING = 1 << 16, /* numbers below which the same holds of copying them */
+    BLOCK = MOST_VECTORS * LANES, /* filters that are packed side by side, at most */
+    SUMMED = 64,             /* rows of a kernel's cotangent that are added up in one task */
+    MOST_SUMS = 1 << 27,     /* numbers in which threads add up parts of a kernel's cotangent: 512 MB */
 };
 
 static long least(long a, long b) { return a < b ? a : b; }
@@ -110,17 +114,18 @@ struct weights {
     float *packed;
 };
 
-/* Pack group `number`: for each block of vectors and each number that a place meets, the weights side by side. */
+/* Pack filters for task `number`: for each number that a place meets, the weights of a block of vectors side by side. */
 static void pack(void *with, long number) {
     const struct weights *w = with;
-    float *to = w->packed + number * w->depth * w->width;
-    for (long f = 0, block; f < w->width; f += block) {
+    long each = parts_of(w->width, BLOCK), group = number / each, first = number % each * BLOCK;
+    float *to = w->packed + (group * w->width + first) * w->depth;
+    for (long f = first, block; f < least(first + BLOCK, w->width); f += block) {
         block = widest((w->width - f) / LANES) * LANES;
         long kept = least(block, w->filters - f);
         for (long h = 0; h < w->taps_h; h++)
             for (long v = 0; v < w->taps_w; v++) {
                 const float *from = w->kernel + (w->from_h + h * w->by_h) * w->tap_h +
-                                    (w->from_w + v * w->by_w) * w->tap_w + number * w->group + f * w->filter;
+                                    (w->from_w + v * w->by_w) * w->tap_w + group * w->group + f * w->filter;
                 for (long c = 0; c < w->channels; c++, to += block, from += w->channel) {
                     if (w->filter == 1) memcpy(to, from, kept * sizeof(float));
                     else
@@ -211,7 +216,7 @@ static int slide(XLA_FFI_CallFrame *call, struct slide *s, struct weights *weigh
     s->packed = weights->packed;
     find_runs(w, s->groups, (long *)(memory + numbers * sizeof(float)));
     if ((double)rows * w->cols * numbers < WORTH_SHARING) threads = 1;
-    for (long group = 0; group < s->groups; group++) pack(weights, group);
+    share(call, numbers < WORTH_SPREADING ? 1 : threads, s->groups * parts_of(s->width, BLOCK), pack, weights);
     s->at_once = rows_at_once(w, threads, MANY_PLACES);
     atomic_init(&s->failed, 0);
     share(call, threads, parts_of(rows, s->at_once), slide_rows, s);
@@ -331,18 +336,19 @@ static void weigh_part(void *with, long number) {
     }
 }
 
-/* Add the parts up for one row of the kernel's cotangent. */
-static void add_parts(void *with, long k) {
+/* Add the parts up for some rows of the kernel's cotangent. */
+static void add_parts(void *with, long number) {
     const struct weigh *s = with;
-    for (long group = 0; group < s->groups; group++) {
-        float *to = s->kernel + (k * s->groups + group) * s->filters;
-        const float *from = s->sums + (group * s->depth + k) * s->width;
-        memcpy(to, from, s->filters * sizeof(float));
-        for (long part = 1; part < s->parts; part++) {
-            from += s->groups * s->depth * s->width;
-            for (long f = 0; f < s->filters; f++) to[f] += from[f];
+    for (long k = number * SUMMED; k < least((number + 1) * SUMMED, s->depth); k++)
+        for (long group = 0; group < s->groups; group++) {
+            float *to = s->kernel + (k * s->groups + group) * s->filters;
+            const float *from = s->sums + (group * s->depth + k) * s->width;
+            memcpy(to, from, s->filters * sizeof(float));
+            for (long part = 1; part < s->parts; part++) {
+                from += s->groups * s->depth * s->width;
+                for (long f = 0; f < s->filters; f++) to[f] += from[f];
+            }
         }
-    }
 }
 
 static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *ct, float *kernel) {
@@ -356,7 +362,7 @@ static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
     s.depth = g->size_h * g->size_w * (g->in_c / g->groups);
     long numbers = s.groups * s.depth * s.width;
     if ((double)rows * g->out_w * numbers < WORTH_SHARING) threads = 1;
-    s.parts = least(threads, rows);
+    s.parts = least(least(threads, rows), most(1, MOST_SUMS / numbers));
     size_t bytes = s.parts * numbers * sizeof(float);
     char *memory = memory_for(PACKED, bytes + g->size_h * g->size_w * sizeof(long));
     if (memory == NULL) return 0;
@@ -366,7 +372,7 @@ static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
     atomic_init(&s.failed, 0);
     share(call, threads, s.parts, weigh_part, &s);
     if (atomic_load(&s.failed)) return 0;
-    for (long k = 0; k < s.depth; k++) add_parts(&s, k);
+    share(call, numbers < WORTH_SPREADING ? 1 : threads, parts_of(s.depth, SUMMED), add_parts, &s);
     return 1;
 }
 
@@ -393,7 +399,9 @@ static XLA_FFI_Error *answer(XLA_FFI_CallFrame *call, direction *compute) {
     if (left->dtype != XLA_FFI_DataType_F32 || right->dtype != XLA_FFI_DataType_F32 ||
         geometry->size * sizeof(int64_t) != sizeof(struct geometry))
         return complain(call, XLA_FFI_Error_Code_INVALID_ARGUMENT, "a convolution takes two arrays of float32");
-    if (!compute(call, geometry->data, left->data, right->data, result->data))
+    int is_done = compute(call, geometry->data, left->data, right->data, result->data);
+    let_much_go(PACKED);
+    if (!is_done)
         return complain(call, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "no memory is left for a convolution");
     return NULL;
 }

@@ -25,8 +25,8 @@ def computes(g: "Geometry", dtype: Any) -> bool:
         and not g.is_left_to_xla
         and len(g.strides) <= 2
         and (max(g.strides) == 1 or max(g.dilation) == 1)
-        and math.prod((*g.x_shape, *g.kernel_shape, *g.out_sides)) > 0
         and library.is_wanted()
+        and math.prod((*g.x_shape, *g.kernel_shape, *g.out_sides)) > 0
     )
 
 

@@ -88,20 +88,34 @@ static void share(XLA_FFI_CallFrame *call, long threads, long tasks, task *run, 
    thread has several kinds at once and keeps them. They are asked of the system and lie apart from the heap, where they
    would stand in the way of the large blocks that a step takes and gives back. */
 enum kind { PACKED, PADDED, PLACES, OTHERS, KINDS };
+enum { KEPT = 1 << 26 }; /* bytes that a thread keeps of one kind, at most */
+
+static _Thread_local struct {
+    void *memory;
+    size_t bytes;
+} kept[KINDS];
+
+static void let_go_of(enum kind kind) {
+    if (kept[kind].bytes > 0) munmap(kept[kind].memory, kept[kind].bytes);
+    kept[kind].memory = NULL;
+    kept[kind].bytes = 0;
+}
 
 static void *memory_for(enum kind kind, size_t bytes) {
-    static _Thread_local struct {
-        void *memory;
-        size_t bytes;
-    } kept[KINDS];
     if (kept[kind].bytes < bytes) {
-        if (kept[kind].bytes > 0) munmap(kept[kind].memory, kept[kind].bytes);
+        let_go_of(kind);
         size_t rounded = (bytes + bytes / 4 + 65535) / 65536 * 65536;
         void *memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
-        kept[kind].memory = memory == MAP_FAILED ? NULL : memory;
-        kept[kind].bytes = memory == MAP_FAILED ? 0 : rounded;
+        if (memory == MAP_FAILED) return NULL;
+        kept[kind].memory = memory;
+        kept[kind].bytes = rounded;
     }
     return kept[kind].memory;
+}
+
+/* Give back what only a very large kernel needs. */
+static void let_much_go(enum kind kind) {
+    if (kept[kind].bytes > KEPT) let_go_of(kind);
 }
 
 #endif
