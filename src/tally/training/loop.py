@@ -16,6 +16,7 @@ from tally.training.feed import Call, Feed
 from tally.training.health import Interrupts, Watch, explain_bad_step
 from tally.training.holding import Hold
 from tally.training.keeping import device_of
+from tally.training.pace import Pace
 from tally.training.reading import test
 from tally.training.resuming import Run
 from tally.training.step import Plan
@@ -41,6 +42,7 @@ class Training:
         self.loan: Loan | None = None
         self.hold: Hold | None = None
         self.device: Any = None
+        self.pace = Pace(is_host=False)
         self._plan: Any = None
         self._is_jitted = False
 
@@ -59,6 +61,7 @@ class Training:
             self._is_jitted = self.trainer.is_jitted
             values = [*self.loan.values, *self.hold.values]
             self.device = device_of(values) if self._is_jitted else None
+            self.pace = Pace(is_host=self._is_jitted and jax.default_backend() == "cpu")
         return plan
 
     def go_on(self, seed: int, made: int) -> None:
@@ -94,6 +97,7 @@ class Training:
                     hold.change(changed)
             finally:
                 interrupts.release()
+            self.pace.follow(self.record)
         return logs
 
     def epoch(

@@ -18,10 +18,12 @@ from tally.training.data import DataSource
 from tally.training.feed import Feed, grouped
 from tally.training.grouping import Group, filled_up
 from tally.training.keeping import device_of
+from tally.training.pace import Pace
 from tally.training.step import Plan
 
 _IN_FLIGHT = 8
-"""Outputs of `predict` that stay on the device at a time."""
+"""Outputs of `predict` that stay on a device at a time, unless the device is the host: there a step under way and the
+next are enough, see `tally.training.pace`."""
 _FILLED = 16
 """A call for several batches is worth its while where there are batches for a part of it: one in so many."""
 
@@ -33,7 +35,7 @@ def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any
     for metric in plan.metrics:
         metric.reset_state()
     tell_begin, tell_end = callbacks.teller("on_test_batch_begin"), callbacks.teller("on_test_batch_end")
-    loan = Loan(plan.state.measures)
+    loan, pace = Loan(plan.state.measures), Pace(trainer.is_jitted and jax.default_backend() == "cpu")
     run, done, logs = _Reading(trainer, source, plan, seed, is_free=not callbacks.wants_each("test")), 0, {}
     try:
         source.on_epoch_begin()
@@ -43,6 +45,7 @@ def test(trainer: Any, source: DataSource, callbacks: CallbackList, *, seed: Any
             for call in calls:
                 measures, logs = run.make(call, loan.values)
                 loan.exchange(measures)
+                pace.follow(logs["loss"])
             done += len(pieces)
             if tell_end is not None:
                 tell_end(done - 1, logs)
@@ -73,7 +76,7 @@ def predict(trainer: Any, source: DataSource, callbacks: CallbackList) -> Any:
         for _, one in outputs if run.is_far else ():
             _send(one)
         waiting.extend(outputs)
-        while len(waiting) > _IN_FLIGHT:
+        while len(waiting) > (_IN_FLIGHT if run.is_far else 1):
             made.add(_fetch(*waiting.popleft()))
         done += len(pieces)
         if tell_end is not None:
