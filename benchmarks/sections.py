@@ -148,9 +148,10 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         name="loop",
-        title="What `fit` costs",
-        sentence="Microseconds a step for models so small that little else is left to measure, the least of all rounds;"
-        " `over` is what a step takes more than tally's compiled step alone.",
+        title="What `fit` and `predict` cost",
+        sentence="Microseconds a step or a batch for models so small that little else is left to measure, the least of"
+        " all rounds; `over` is what one takes more than tally's compiled step alone. Where many small batches share a"
+        " call, that is less than nothing.",
         columns=columns(
             "group, contestant, variables, steps_per_execution, wall_us: wall µs, over_wall_us: over, cpu_us: CPU µs,"
             " over_cpu_us: over"

@@ -134,7 +134,7 @@ def calls(monkeypatch) -> list[str]:
 def test_a_chain_of_small_dense_kernels_is_left_to_xla_but_not_its_gradients(calls) -> None:
     model, x = dense(16), np.ones((12, 8, 8, 3), "float32")
     model.compile("sgd", "mse")
-    model.predict(x, batch_size=4, verbose=0)
+    model.predict(x, batch_size=12, verbose=0)
     model.evaluate(x, np.ones((12, 2)), batch_size=12, verbose=0)
     assert calls == []
     assert part(model) is None
@@ -149,3 +149,9 @@ def test_large_dense_kernels_are_computed_in_c_and_in_parts(calls) -> None:
     assert calls == ["output", "output"]
     with library.held_back():
         np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_in_a_loop_over_batches_small_dense_kernels_are_computed_in_c(calls) -> None:
+    model, x = dense(16), np.ones((60, 8, 8, 3), "float32")
+    model.predict(x, batch_size=2, verbose=0)
+    assert calls == ["output", "output"]

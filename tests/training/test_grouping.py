@@ -1,5 +1,6 @@
 """Many small batches in one compiled call: the same bits, and only where nobody could tell the difference."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import tally
 from tally import layers
 from tally.callbacks import Callback, CallbackList, ProgbarLogger
+from tally.kernels.convolution import convolve
+from tally.kernels.native import library
 from tally.training import grouping, reading
 from tally.training.grouping import Joining, filled_up, work_of
 from tally.training.trainer import Trainer
@@ -340,14 +343,25 @@ def test_work_is_told_from_what_a_function_does(function: Any, work: float) -> N
     assert found == pytest.approx(work, abs=20)
 
 
-def test_the_work_of_a_convolution_is_its_multiplications() -> None:
-    def convolve(x: Any, kernel: Any) -> Any:
+def test_the_work_of_a_convolution_in_c_is_its_multiplications_and_xlas_is_kept_out_of_loops(
+    monkeypatch,
+) -> None:
+    def ours(x: Any, kernel: Any) -> Any:
+        return convolve(x, kernel, strides=(1, 1), padding="valid", dilation=(1, 1))
+
+    def plain(x: Any, kernel: Any) -> Any:
         return jax.lax.conv_general_dilated(
             x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    found = work_of(jax.make_jaxpr(convolve)(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 5))).jaxpr)
-    assert found == 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+    def work(function: Any) -> float:
+        return work_of(jax.make_jaxpr(function)(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 5))).jaxpr)
+
+    monkeypatch.setattr(library, "is_there", lambda: True)
+    assert work(ours) == 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+    assert work(plain) == math.inf
+    monkeypatch.setattr(library, "is_there", lambda: False)
+    assert work(ours) == math.inf
 
 
 def test_stacks_are_filled_up_to_the_room_there_is() -> None:

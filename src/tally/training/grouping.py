@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from tally.kernels.native import library
+
 MOST = 128
 """Batches in a call, at most."""
 BYTES = 2**21
@@ -121,16 +123,22 @@ def filled_up(batches: Any, size: int) -> Any:
     return jax.tree.map(fill, batches)
 
 
-def work_of(jaxpr: Jaxpr) -> float:
-    """Roughly how many operations a function makes; infinitely many where that can't be told beforehand."""
-    return sum(map(_work_of_equation, jaxpr.eqns))
+def work_of(jaxpr: Jaxpr, *, is_ours: bool = False) -> float:
+    """Roughly how many operations a function makes; infinitely many where that can't be told beforehand.
+
+    Args:
+        jaxpr: The function.
+        is_ours: Whether its convolutions are computed in C. In a loop XLA's own would take far longer than outside.
+    """
+    return sum(_work_of_equation(equation, is_ours) for equation in jaxpr.eqns)
 
 
-def _work_of_equation(equation: Any) -> float:
+def _work_of_equation(equation: Any, is_ours: bool) -> float:
     name, params = equation.primitive.name, equation.params
-    if name == "while" or "callback" in name:
+    if name == "while" or "callback" in name or (name == "conv_general_dilated" and not is_ours):
         return math.inf
-    inner = [work_of(jaxpr) for jaxpr in _jaxprs(params)]
+    is_ours = is_ours or (name == "linear_map" and library.is_there())
+    inner = [work_of(jaxpr, is_ours=is_ours) for jaxpr in _jaxprs(params)]
     if inner:
         return (
             params["length"] * sum(inner) if name == "scan" else max(inner) if name == "cond" else sum(inner)

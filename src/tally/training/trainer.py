@@ -323,9 +323,9 @@ class Trainer:
         identity = (kind, state.identity, flags, constants, self.is_jitted)
         if identity not in self._functions:
             step = MAKERS[kind](self, state)
-            if kind != "train" and self.is_jitted and is_chain(self.model):
-                step = library.held_back()(step)
-            self._functions[identity] = Steps(step, kind, self._jitted, joins=self.is_jitted)
+            is_left_to_xla = kind != "train" and self.is_jitted and is_chain(self.model)
+            alone = library.held_back()(step) if is_left_to_xla else step
+            self._functions[identity] = Steps(step, alone, kind, self._jitted, joins=self.is_jitted)
         return self._functions[identity]
 
     def _jitted(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
