@@ -35,7 +35,8 @@ def images(draw) -> list[keras.Layer]:
 @st.composite
 def ledgers(draw) -> Ledger:
     """The account of a random stack: images through some layers, then a vector through some more."""
-    stack: list[keras.Layer] = [keras.Input((draw(st.integers(4, 9)), draw(st.integers(4, 9)), draw(SIZES)))]
+    sides = st.integers(5, 9)  # three layers leave one place at least
+    stack: list[keras.Layer] = [keras.Input((draw(sides), draw(sides), draw(SIZES)))]
     stack += [*draw(images()), layers.Flatten()]
     stack += [layers.Dense(draw(SIZES), use_bias=draw(st.booleans())) for _ in range(draw(st.integers(0, 2)))]
     model = keras.Sequential(stack)
