@@ -20,7 +20,6 @@ from tally.training.gate import are_usable, change_if, keep_unless
 from tally.training.health import Interrupts
 from tally.training.keeping import keep
 from tally.training.loop import Training
-from tally.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(44, 3)).astype("float32")
@@ -42,25 +41,6 @@ def small(steps: int = 1, *, optimizer: Any = "adam", units: int = 4) -> Any:
     )
     model.compile(optimizer, "mse", metrics=["mae"], steps_per_execution=steps)
     return model
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of compiled steps, in the order they are called."""
-    told: list[str] = []
-    compile = Trainer._jitted
-
-    def counting(self: Trainer, function: Any, kind: str) -> Any:
-        compiled = compile(self, function, kind)
-
-        def call(*args: Any) -> Any:
-            told.append(kind)
-            return compiled(*args)
-
-        return call
-
-    monkeypatch.setattr(Trainer, "_jitted", counting)
-    return told
 
 
 @pytest.fixture

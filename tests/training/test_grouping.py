@@ -1,4 +1,4 @@
-"""Many small batches in one compiled call: the same bits, and only where nobody could tell the difference."""
+"""Many small batches in one compiled call: the same numbers, and only where nobody could tell the difference."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,6 @@ from tally.kernels.convolution import convolve
 from tally.kernels.native import library
 from tally.training import grouping, reading
 from tally.training.grouping import Joining, filled_up, work_of
-from tally.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(46, 6)).astype("float32")
@@ -106,25 +105,6 @@ class SelfAttention(layers.Layer):
 
     def call(self, x: Any) -> Any:
         return self.attention(x, x)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of compiled steps, in the order they are called."""
-    told: list[str] = []
-    compile = Trainer._jitted
-
-    def counting(self: Trainer, function: Any, kind: str) -> Any:
-        compiled = compile(self, function, kind)
-
-        def call(*args: Any) -> Any:
-            told.append(kind)
-            return compiled(*args)
-
-        return call
-
-    monkeypatch.setattr(Trainer, "_jitted", counting)
-    return told
 
 
 def predicted(model: Any, x: Any = X, batch_size: int = 4, **options: Any) -> Any:
