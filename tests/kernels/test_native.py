@@ -45,7 +45,7 @@ def _by_hand(g, x, kernel, ct):
     room = [(max(low, 0), max(high, 0)) for low, high in g.pads]
     wide = np.pad(x, [(0, 0), *room, (0, 0)])
     cut = [slice(max(-low, 0), None) for low, _ in g.pads]
-    spread, y, dw = np.zeros_like(wide), np.zeros(ct.shape, "float32"), np.zeros_like(kernel)
+    spread, y, dw = np.zeros_like(wide), np.zeros_like(ct), np.zeros_like(kernel)
     for place in np.ndindex(*g.sizes):
         window = tuple(
             slice(i * gap, i * gap + (out - 1) * step + 1, step)
@@ -91,6 +91,12 @@ GEOMETRIES = {
     "more channels than a panel holds": _geometry((2, 2, 3, 1700), (1, 3, 1700, 70), pads=((0, 0), (1, 1))),
     "rows longer than a task": _geometry((1, 2, 1500, 2), (1, 3, 2, 3), pads=((0, 0), (1, 1))),
     "enough for all threads": _geometry((16, 16, 16, 24), (3, 3, 24, 40)),
+    "by points, no whole vectors or tiles": _geometry((4, 7, 11, 19), (3, 3, 19, 86), pads=((1, 0), (0, 2))),
+    "by points, wider than a block": _geometry((2, 8, 12, 33), (3, 3, 33, 144)),
+    "size 1": _geometry((3, 5, 7, 20), (1, 1, 20, 70), pads=((0, 0), (0, 0))),
+    "size 1, more channels than a panel holds": _geometry(
+        (1, 2, 3, 1700), (1, 1, 1700, 9), pads=((0, 0), (0, 0))
+    ),
 }
 
 
@@ -119,6 +125,26 @@ def geometries(draw):
 @given(geometries())
 def test_any_geometry_is_exact(geometry):
     _assert_same(geometry)
+
+
+def test_points_lose_no_digits():
+    """Winograd's form adds and subtracts before it multiplies; the plain operation's rounding is as large."""
+    geometry = _geometry((4, 16, 16, 64), (3, 3, 64, 64))
+    random = np.random.default_rng(0)
+    x, kernel, ct = (
+        random.standard_normal(shape).astype("float32")
+        for shape in (geometry.x_shape, geometry.kernel_shape, (4, 16, 16, 64))
+    )
+    found = {
+        "output": native.output(geometry, x, kernel),
+        "input": native.input_cotangent(geometry, ct, kernel),
+        "kernel": native.kernel_cotangent(geometry, x, ct),
+    }
+    for direction, exact in _by_hand(
+        geometry, *(array.astype("float64") for array in (x, kernel, ct))
+    ).items():
+        error = np.abs(np.asarray(found[direction], "float64") - exact)
+        assert error.max() < 5e-6 * np.sqrt(np.mean(exact**2)), direction
 
 
 def _score(x, kernel):

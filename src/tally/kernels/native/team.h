@@ -87,7 +87,7 @@ static void share(XLA_FFI_CallFrame *call, long threads, long tasks, task *run, 
 /* Memory of a thread, aligned to a page, with what it held before where it was large enough; NULL if there is no more. A
    thread has several kinds at once and keeps them. They are asked of the system and lie apart from the heap, where they
    would stand in the way of the large blocks that a step takes and gives back. */
-enum kind { PACKED, PADDED, PLACES, OTHERS, KINDS };
+enum kind { PACKED, PADDED, PLACES, OTHERS, POINTED, KINDS };
 enum { KEPT = 1 << 26 }; /* bytes that a thread keeps of one kind, at most */
 
 static _Thread_local struct {

@@ -24,6 +24,19 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 #define UNROLLED _Pragma("GCC unroll 16")
 
+/* A vector of which `count` numbers are there, and are written; all if it has no more. */
+static inline vector some_of(const float *from, long count) {
+    if (count >= LANES) return *(const vector *)from;
+    float rest[LANES] = {0};
+    memcpy(rest, from, count * sizeof(float));
+    return *(vector *)rest;
+}
+
+static inline void put(float *to, vector numbers, long count) {
+    if (count >= LANES) *(vector *)to = numbers;
+    else memcpy(to, &numbers, count * sizeof(float));
+}
+
 /* How many places a tile has at most, whose sums are so many vectors wide. */
 static inline long tallest(long vectors) {
     if (MOST_VECTORS == 2) return vectors == 2 ? 6 : MOST_PLACES;
@@ -53,9 +66,7 @@ typedef void slide_tile(const float *x, const long *at, const long *runs, long c
         if (adds) {                                                                                             \
             UNROLLED for (int r = 0; r < R; r++) {                                                              \
                 UNROLLED for (int v = 0; v < V - 1; v++) sums[r][v] = *(vector *)(y + to[r] + v * LANES);       \
-                float rest[LANES] = {0};                                                                        \
-                memcpy(rest, y + to[r] + (V - 1) * LANES, last * sizeof(float));                                \
-                sums[r][V - 1] = *(vector *)rest;                                                               \
+                sums[r][V - 1] = some_of(y + to[r] + (V - 1) * LANES, last);                                    \
             }                                                                                                   \
         }                                                                                                       \
         for (long run = 0; run < count; run++) {                                                                \
@@ -72,8 +83,7 @@ typedef void slide_tile(const float *x, const long *at, const long *runs, long c
         }                                                                                                       \
         UNROLLED for (int r = 0; r < R; r++) {                                                                  \
             UNROLLED for (int v = 0; v < V - 1; v++) *(vector *)(y + to[r] + v * LANES) = sums[r][v];           \
-            if (last == LANES) *(vector *)(y + to[r] + (V - 1) * LANES) = sums[r][V - 1];                       \
-            else memcpy(y + to[r] + (V - 1) * LANES, &sums[r][V - 1], last * sizeof(float));                    \
+            put(y + to[r] + (V - 1) * LANES, sums[r][V - 1], last);                                             \
         }                                                                                                       \
     }
 
@@ -102,6 +112,33 @@ typedef void weigh_tile(const float *x, const long *at, const float *y, const lo
         }                                                                                                       \
     }
 
+/* y[r * down + f] = the sum over k of x[r * pitch + k] * w[k, f], for `tiles` times R rows r one after the other. */
+typedef void product_tile(const float *x, long pitch, long length, const float *w, float *y, long down, long last,
+                          long tiles);
+
+#define PRODUCT_TILE(R, V)                                                                                      \
+    static void product_##R##_##V(const float *x, long pitch, long length, const float *w, float *y, long down, \
+                                  long last, long tiles) {                                                      \
+        for (; tiles > 0; tiles--, x += R * pitch, y += R * down) {                                             \
+            vector sums[R][V];                                                                                  \
+            UNROLLED for (int r = 0; r < R; r++) {                                                              \
+                UNROLLED for (int v = 0; v < V; v++) sums[r][v] = (vector){0};                                  \
+            }                                                                                                   \
+            _Pragma("GCC unroll 2") for (long k = 0; k < length; k++) {                                         \
+                vector weights[V];                                                                              \
+                UNROLLED for (int v = 0; v < V; v++) weights[v] = *(const vector *)(w + (k * V + v) * LANES);   \
+                UNROLLED for (int r = 0; r < R; r++) {                                                          \
+                    float one = x[r * pitch + k];                                                               \
+                    UNROLLED for (int v = 0; v < V; v++) sums[r][v] += one * weights[v];                        \
+                }                                                                                               \
+            }                                                                                                   \
+            UNROLLED for (int r = 0; r < R; r++) {                                                              \
+                UNROLLED for (int v = 0; v < V - 1; v++) *(vector *)(y + r * down + v * LANES) = sums[r][v];    \
+                put(y + r * down + (V - 1) * LANES, sums[r][V - 1], last);                                      \
+            }                                                                                                   \
+        }                                                                                                       \
+    }
+
 #define UP_TO_6(TILE, V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
 #define UP_TO_8(TILE, V) UP_TO_6(TILE, V) TILE(7, V) TILE(8, V)
 #define NAMES_TO_6(KIND, V) {0, KIND##_1_##V, KIND##_2_##V, KIND##_3_##V, KIND##_4_##V, KIND##_5_##V, KIND##_6_##V}
@@ -111,20 +148,36 @@ typedef void weigh_tile(const float *x, const long *at, const float *y, const lo
 
 UP_TO_8(SLIDE_TILE, 1)
 UP_TO_8(WEIGH_TILE, 1)
+UP_TO_8(PRODUCT_TILE, 1)
 #if MOST_VECTORS == 4
 UP_TO_8(SLIDE_TILE, 2)
 UP_TO_8(WEIGH_TILE, 2)
+UP_TO_8(PRODUCT_TILE, 2)
 UP_TO_6(SLIDE_TILE, 4)
 UP_TO_6(WEIGH_TILE, 4)
+UP_TO_6(PRODUCT_TILE, 4)
 static slide_tile *const slide_tiles[5][MOST_PLACES + 1] = {
     {0}, NAMES_TO_8(slide, 1), NAMES_TO_8(slide, 2), {0}, NAMES_TO_6(slide, 4)};
 static weigh_tile *const weigh_tiles[5][MOST_PLACES + 1] = {
     {0}, NAMES_TO_8(weigh, 1), NAMES_TO_8(weigh, 2), {0}, NAMES_TO_6(weigh, 4)};
+static product_tile *const product_tiles[5][MOST_PLACES + 1] = {
+    {0}, NAMES_TO_8(product, 1), NAMES_TO_8(product, 2), {0}, NAMES_TO_6(product, 4)};
 #else
 UP_TO_6(SLIDE_TILE, 2)
 UP_TO_6(WEIGH_TILE, 2)
+UP_TO_6(PRODUCT_TILE, 2)
 static slide_tile *const slide_tiles[3][MOST_PLACES + 1] = {{0}, NAMES_TO_8(slide, 1), NAMES_TO_6(slide, 2)};
 static weigh_tile *const weigh_tiles[3][MOST_PLACES + 1] = {{0}, NAMES_TO_8(weigh, 1), NAMES_TO_6(weigh, 2)};
+static product_tile *const product_tiles[3][MOST_PLACES + 1] = {{0}, NAMES_TO_8(product, 1), NAMES_TO_6(product, 2)};
 #endif
+
+/* Rows of x, `pitch` apart, times packed weights of so many vectors, to rows of y, `down` apart. */
+static void multiply(const float *x, long pitch, long length, const float *w, long vectors, float *y, long down, long last,
+                     long rows) {
+    long tiles = (rows + tallest(vectors) - 1) / tallest(vectors), height = rows / tiles, taller = rows % tiles;
+    if (taller > 0) product_tiles[vectors][height + 1](x, pitch, length, w, y, down, last, taller);
+    long done = taller * (height + 1);
+    product_tiles[vectors][height](x + done * pitch, pitch, length, w, y + done * down, down, last, tiles - taller);
+}
 
 #endif
