@@ -41,7 +41,7 @@ def _relu(
         return jax.nn.leaky_relu(x, negative_slope)
     above = jnp.where(x > threshold, x, 0) if threshold else rectify(x)
     if max_value is not None:
-        above = jnp.clip(above, 0, max_value)
+        above = jnp.clip(above, 0, max_value) if threshold else jnp.minimum(above, max_value)
     return above - negative_slope * rectify(threshold - x) if negative_slope else above
 
 

@@ -6,8 +6,6 @@ import pytest
 
 import tally
 from tally import layers
-from tally.kernels.native import convolution as native
-from tally.kernels.native import library
 from tally.training import cutting
 from tally.training.cutting import part_of
 
@@ -104,54 +102,3 @@ def test_what_may_look_at_other_examples_is_computed_whole() -> None:
 def test_nets_without_depthwise_convolutions_are_computed_whole() -> None:
     dense = tally.Sequential([tally.Input((8, 8, 3)), layers.Conv2D(6, 3), layers.GlobalAveragePooling2D()])
     assert part(dense) is None
-
-
-def dense(filters: int) -> tally.Model:
-    """Dense convolutions alone; the larger kernel takes 864 times as many bytes as there are filters."""
-    return tally.Sequential(
-        [
-            tally.Input((8, 8, 3)),
-            layers.Conv2D(24, 3, activation="relu"),
-            layers.Conv2D(filters, 3),
-            layers.Flatten(),
-            layers.Dense(2),
-        ]
-    )
-
-
-@pytest.fixture
-def calls_of_c(monkeypatch) -> list[str]:
-    """Which operations in C programs that are compiled from now on call."""
-    made, call = [], native._call
-    monkeypatch.setattr(
-        native, "_call", lambda direction, *given: made.append(direction) or call(direction, *given)
-    )
-    if library._compiler() is None:
-        pytest.skip("there is no C compiler")
-    return made
-
-
-def test_a_chain_of_small_dense_kernels_is_left_to_xla_but_not_its_gradients(calls_of_c) -> None:
-    model, x = dense(16), np.ones((12, 8, 8, 3), "float32")
-    model.compile("sgd", "mse")
-    model.predict(x, batch_size=12, verbose=0)
-    model.evaluate(x, np.ones((12, 2)), batch_size=12, verbose=0)
-    assert calls_of_c == []
-    assert part(model) is None
-    model.fit(x, np.ones((12, 2)), verbose=0)
-    assert sorted(calls_of_c) == ["input", "kernel", "kernel", "output", "output"]
-
-
-def test_large_dense_kernels_are_computed_in_c_and_in_parts(calls_of_c) -> None:
-    model, x = dense(240), np.random.default_rng(0).normal(size=(12, 8, 8, 3)).astype("float32")
-    assert part(model) == 1
-    found = model.predict(x, batch_size=12, verbose=0)
-    assert calls_of_c == ["output", "output"]
-    with library.held_back():
-        np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-4, atol=1e-5)
-
-
-def test_in_a_loop_over_batches_small_dense_kernels_are_computed_in_c(calls_of_c) -> None:
-    model, x = dense(16), np.ones((60, 8, 8, 3), "float32")
-    model.predict(x, batch_size=2, verbose=0)
-    assert calls_of_c == ["output", "output"]

@@ -96,20 +96,11 @@ def compiler_options(*, is_training: bool, largest_kernel: int) -> dict[str, Any
         return {}
     if is_training:
         wanted = _OPTION, "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    elif not runs_as_chain(largest_kernel):
+    elif largest_kernel > _LARGE:
         wanted = _OPTION, "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     else:
         return {}
     return dict([wanted]) if _knows(*wanted) else {}
-
-
-def runs_as_chain(largest_kernel: int) -> bool:
-    """Whether XLA's library runs a model's convolutions on all cores as one chain, when nothing is trained.
-
-    Args:
-        largest_kernel: Bytes of the model's largest kernel of an image convolution; 0 where there is none.
-    """
-    return 0 < largest_kernel <= _LARGE
 
 
 @functools.cache

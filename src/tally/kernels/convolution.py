@@ -237,7 +237,7 @@ class _Output(_Direction):
         return (self.geometry.slide(values[0], residuals[0]),)
 
     def _fast(self, held: jax.Array, value: jax.Array) -> jax.Array:
-        return _output(self.geometry, value, held)
+        return output(self.geometry, value, held)
 
     def transposed(self) -> LinearMap:
         return _Input(self.geometry)
@@ -254,7 +254,7 @@ class _OutputOfKernel(_Direction):
         return (self.geometry.slide(residuals[0], values[0]),)
 
     def _fast(self, held: jax.Array, value: jax.Array) -> jax.Array:
-        return _output(self.geometry, held, value)
+        return output(self.geometry, held, value)
 
     def transposed(self) -> LinearMap:
         return _Kernel(self.geometry)
@@ -331,6 +331,11 @@ class _KernelOfInput(_Direction):
         return _Kernel(self.geometry)(values, tangents)
 
 
+def geometry_of(map: Any) -> Geometry | None:
+    """Where the kernel goes of a map from input to output for a kernel; None for any other."""
+    return map.geometry if isinstance(map, _Output) else None
+
+
 # -- the plain directions ----------------------------------------------------------------------------------------------
 def _plain_input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
     transpose = jax.linear_transpose(lambda x: g.slide(x, kernel), jax.ShapeDtypeStruct(g.x_shape, ct.dtype))
@@ -351,7 +356,8 @@ def _as_given(g: Geometry, x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, -1, 1) if g.channels_first else x
 
 
-def _output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution as a CPU computes it fastest."""
     is_native = not g.is_depthwise() and native.computes(g, x.dtype)
     if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return g.slide(x, kernel)

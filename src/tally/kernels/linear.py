@@ -47,8 +47,18 @@ class LinearMap:
     def __call__(self, residuals: Arrays, values: Arrays) -> Arrays:
         """The map, as one operation of the program that is being traced."""
         arguments = _varying_alike([*residuals, *values])
-        plain = _plain_form(self, len(residuals), tuple((one.shape, one.dtype) for one in arguments))
-        return tuple(_linear_map.bind(*arguments, map=self, residuals=len(residuals), plain=plain))
+        return tuple(_linear_map.bind(*arguments, **self.parameters(arguments, len(residuals))))
+
+    def parameters(self, arguments: Sequence[Any], residuals: int | None = None) -> dict[str, Any]:
+        """The parameters of the operation for such arguments.
+
+        Args:
+            arguments: Arrays, or what tells their shapes and dtypes.
+            residuals: How many of them are residuals; all unless given.
+        """
+        count = len(arguments) if residuals is None else residuals
+        plain = _plain_form(self, count, tuple((one.shape, one.dtype) for one in arguments))
+        return {"map": self, "residuals": count, "plain": plain}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 A net of depthwise convolutions computes little for each number that it reads, and so waits for the memory between its
 layers. Cut into parts, a batch of 64 takes three quarters of the processor's time on a block of Xception or MobileNet
-(`python -m benchmarks.cutting` prints it). Nets of dense convolutions gain less, and those with small kernels nothing:
-XLA runs those as one chain that cuts by itself. While training, what every layer makes is kept, and there is nothing to
-gain either.
+(`python -m benchmarks.cutting` prints it). Nets of dense convolutions compute enough for each number not to wait. While
+training, what every layer makes is kept, and there is nothing to gain either.
 """
 
 import math
@@ -16,15 +15,12 @@ import numpy as np
 from jax.core import Tracer
 
 from tally import layers
-from tally.core import process
 from tally.core.symbol import KerasTensor, Node, leaves
-from tally.kernels.native import library
 
 CACHE = 2**20
 """Bytes that the largest array between two layers may take, for each core."""
 
 _SEPARABLE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
-_DENSE = (layers.Conv1D, layers.Conv2D)
 _BY_EXAMPLE = frozenset(
     (
         *_SEPARABLE,
@@ -75,12 +71,6 @@ def compute_in_parts(model: Any, x: Any, part: int) -> Any:
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), made)
 
 
-def is_chain(model: Any) -> bool:
-    """Whether convolutions are best left to XLA as one chain when nothing is trained: all dense, and all small."""
-    is_dense = not any(type(layer) in _SEPARABLE for layer in model._flatten_layers())
-    return is_dense and process.runs_as_chain(largest_kernel(model))
-
-
 def largest_kernel(model: Any) -> int:
     """Bytes of the largest kernel of an image convolution; 0 where there is none."""
     kernels = [variable for variable in model.variables if len(variable.shape) == 4]
@@ -92,17 +82,12 @@ def _largest(model: Any) -> int | None:
     graph = getattr(model, "_graph", None)
     if graph is None or not type(model).call.__module__.startswith("tally.models."):
         return None
-    if not any(map(_is_worth_cutting, graph.operations)) or is_chain(model):
+    if not any(type(operation) in _SEPARABLE for operation in graph.operations):
         return None
     if not all(map(_is_by_example, graph.nodes)):
         return None
     made = [symbol.shape[1:] for node in graph.nodes for symbol in leaves(node.outputs)]
     return None if any(None in shape for shape in made) else 4 * max(map(math.prod, made))
-
-
-def _is_worth_cutting(operation: Any) -> bool:
-    """Whether a layer is a reason to cut: XLA computes it in many passes over the memory, or it is computed in C."""
-    return type(operation) in _SEPARABLE or (type(operation) in _DENSE and library.is_there())
 
 
 def _is_by_example(node: Node) -> bool:

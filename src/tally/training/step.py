@@ -80,7 +80,6 @@ class Steps:
 
     Args:
         step: The step.
-        alone: The step where it handles one batch and not in a loop, in which XLA has no fast convolution.
         kind: `"train"`, `"test"` or `"predict"`.
         compile: Makes a compiled function of a function and a kind.
         joins: Whether one call may handle several batches.
@@ -89,13 +88,12 @@ class Steps:
     def __init__(
         self,
         step: Callable[..., Any],
-        alone: Callable[..., Any],
         kind: str,
         compile: Callable[..., Any],
         *,
         joins: bool = True,
     ) -> None:
-        self.step, self.alone, self.kind, self._compile, self.joins = step, alone, kind, compile, joins
+        self.step, self.kind, self._compile, self.joins = step, kind, compile, joins
         self._made: dict[int, Callable[..., Any]] = {}
         self._gathering: dict[Any, Group | None] = {}
 
@@ -122,7 +120,7 @@ class Steps:
     def given(self, count: int = 1) -> Callable[..., Any]:
         """The compiled step; of training, with a count, for so many batches stacked along a new first axis."""
         if count not in self._made:
-            step = self.alone if count == 1 else several(self.step, count)
+            step = self.step if count == 1 else several(self.step, count)
             self._made[count] = self._compile(step, self.kind)
         return self._made[count]
 

@@ -17,10 +17,10 @@ from tally.core.random import next_key
 from tally.core.registry import deserialize, serialize
 from tally.core.symbol import KerasTensor, leaves, map_tree
 from tally.core.variable import Values, Variable, materialize, substitute
-from tally.kernels.native import library
+from tally.kernels.finishing import with_finished_convolutions
 from tally.metrics import Mean, Metric
 from tally.training import loop, reading
-from tally.training.cutting import is_chain, largest_kernel
+from tally.training.cutting import largest_kernel
 from tally.training.data import DataSource, adapt, split_validation
 from tally.training.health import Interrupts, warn_nothing_to_train
 from tally.training.objective import Losses, Metrics, check_names, settled
@@ -323,9 +323,9 @@ class Trainer:
         identity = (kind, state.identity, flags, constants, self.is_jitted)
         if identity not in self._functions:
             step = MAKERS[kind](self, state)
-            is_left_to_xla = kind != "train" and self.is_jitted and is_chain(self.model)
-            alone = library.held_back()(step) if is_left_to_xla else step
-            self._functions[identity] = Steps(step, alone, kind, self._jitted, joins=self.is_jitted)
+            if kind != "train" and self.is_jitted and largest_kernel(self.model):
+                step = with_finished_convolutions(step)
+            self._functions[identity] = Steps(step, kind, self._jitted, joins=self.is_jitted)
         return self._functions[identity]
 
     def _jitted(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:

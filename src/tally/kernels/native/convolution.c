@@ -46,6 +46,29 @@ static void slide_panel(const struct slide *s, const float *copy, const long *at
     }
 }
 
+/* Finish `places` of a matrix of outputs where they are. */
+static void finish_places(const struct finish *with, float *y, long places, long filters) {
+    for (long p = 0; p < places; p++, y += filters)
+        for (long f = 0, kept; f < filters; f += LANES) {
+            kept = least(LANES, filters - f);
+            vector done = some_of(y + f, kept) * some_of(with->scale + f, kept) + some_of(with->shift + f, kept);
+            put(y + f, between(with, done), kept);
+        }
+}
+
+/* Finish an even number of rows of places, two by two. */
+static void finish_pooled(const struct finish *with, const float *y, long rows, long cols, long filters, float *to) {
+    for (long row = 0; row < rows; row += 2, y += 2 * cols * filters)
+        for (long col = 0; col < cols; col += 2, to += filters)
+            for (long f = 0, kept; f < filters; f += LANES) {
+                kept = least(LANES, filters - f);
+                vector scale = some_of(with->scale + f, kept), shift = some_of(with->shift + f, kept), four[4];
+                UNROLLED for (int i = 0; i < 4; i++)
+                    four[i] = some_of(y + ((i / 2) * cols + col + i % 2) * filters + f, kept) * scale + shift;
+                put(to + f, between(with, larger(larger(four[0], four[1]), larger(four[2], four[3]))), kept);
+            }
+}
+
 static void slide_rows(void *with, long number) {
     struct slide *s = with;
     const struct windows *w = &s->windows;
@@ -53,21 +76,24 @@ static void slide_rows(void *with, long number) {
     long places = (last - first) * w->cols;
     float *copy = memory_for(PADDED, copied_rows(w, s->at_once) * w->wide * w->x_c * sizeof(float));
     long *at = memory_for(PLACES, 2 * s->at_once * w->cols * sizeof(long)), *to = at + places;
-    if (copy == NULL || at == NULL) {
+    /* Outputs that are pooled pass through memory of the thread. */
+    long all = s->groups * s->filters, pools = s->finish != NULL && s->finish->pools;
+    float *passing = pools ? memory_for(POINTED, s->at_once * w->cols * all * sizeof(float)) : s->y;
+    if (copy == NULL || at == NULL || passing == NULL) {
         atomic_store(&s->failed, 1);
         return;
     }
     gather(w, first, last, copy, at);
     for (long p = 0, row = first; row < last; row++)
-        for (long col = 0; col < w->cols; col++)
-            to[p++] = row / w->rows * s->y_image + row % w->rows * s->y_row + col * s->y_col;
+        for (long col = 0; col < w->cols; col++, p++)
+            to[p] = pools ? p * all : row / w->rows * s->y_image + row % w->rows * s->y_row + col * s->y_col;
 
     const float *packed = s->packed;
     for (long group = 0; group < s->groups; group++)
         for (long f = 0, block; f < s->width; f += block) {
             long vectors = widest((s->width - f) / LANES), left = least(vectors * LANES, s->filters - f);
             block = vectors * LANES;
-            float *y = s->y + group * s->filters + f;
+            float *y = passing + group * s->filters + f;
             const float *x = copy + group * w->each;
             long at_most = PANEL / block;
             if (w->runs == 0) slide_panel(s, x, at, to, places, 0, 0, 0, 0, packed, vectors, y, left - block + LANES);
@@ -86,6 +112,8 @@ static void slide_rows(void *with, long number) {
                     }
             packed += w->runs * w->length * block;
         }
+    if (pools) finish_pooled(s->finish, passing, last - first, w->cols, all, s->y + first / 2 * (w->cols / 2) * all);
+    else if (s->finish != NULL) finish_places(s->finish, s->y + first * w->cols * all, places, all);
 }
 
 /* The same where places are rows of a matrix. */
@@ -99,6 +127,7 @@ static void slide_matrix(void *with, long number) {
         multiply(w->x + first * w->x_c, w->x_c, w->x_c, s->packed + f * w->x_c, vectors, s->y + first * s->filters + f,
                  s->filters, left - block + LANES, places);
     }
+    if (s->finish != NULL) finish_places(s->finish, s->y + first * s->filters, places, s->filters);
 }
 
 /* Slide with these weights; whether there was memory for it. */
@@ -118,19 +147,23 @@ static int slide(XLA_FFI_CallFrame *call, struct slide *s, struct weights *weigh
     if ((double)rows * w->cols * numbers < WORTH_SHARING) threads = 1;
     share(call, numbers < WORTH_SPREADING ? 1 : threads, s->groups * parts_of(s->width, BLOCK), pack, weights);
     atomic_init(&s->failed, 0);
-    if (is_plain(w, s->groups) && s->y_col == s->filters && w->x_c * BLOCK <= PANEL) {
-        long places = rows * w->cols;
-        s->at_once = least(most(MOST_PLACES, NEAR / w->x_c), parts_of(places, threads > 1 ? 4 * threads : 1));
+    int pools = s->finish != NULL && s->finish->pools;
+    if (is_plain(w, s->groups) && s->y_col == s->filters && w->x_c * BLOCK <= PANEL && !pools) {
+        long places = rows * w->cols, numbers_of_place = s->finish == NULL ? w->x_c : w->x_c + s->filters;
+        s->at_once = least(most(MOST_PLACES, NEAR / numbers_of_place), parts_of(places, threads > 1 ? 4 * threads : 1));
         share(call, threads, parts_of(places, s->at_once), slide_matrix, s);
         return 1;
     }
     s->at_once = rows_at_once(w, threads, MANY_PLACES);
+    if (pools) s->at_once = (s->at_once + 1) / 2 * 2;
     share(call, threads, parts_of(rows, s->at_once), slide_rows, s);
     return !atomic_load(&s->failed);
 }
 
-static int forwards(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel, float *y) {
+static int forwards_and(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel,
+                        const struct finish *finish, float *y) {
     struct slide s = {
+        .finish = finish,
         .windows = {.x = x, .images = g->images, .x_h = g->in_h, .x_w = g->in_w, .x_c = g->in_c, .rows = g->out_h,
                     .cols = g->out_w, .step_h = g->stride_h, .step_w = g->stride_w, .taps_h = g->size_h,
                     .taps_w = g->size_w, .gap_h = g->gap_h, .gap_w = g->gap_w, .top = g->top, .left = g->left},
@@ -140,7 +173,25 @@ static int forwards(XLA_FFI_CallFrame *call, const struct geometry *g, const flo
     struct weights weights = {.kernel = kernel, .taps_h = g->size_h, .taps_w = g->size_w, .by_h = 1, .by_w = 1,
                               .tap_h = g->size_w * each * g->out_c, .tap_w = each * g->out_c, .channel = g->out_c,
                               .filter = 1, .group = s.filters, .channels = each, .filters = s.filters};
+    if (finish != NULL && finish->pools) { /* what has no partner on its side is in no result */
+        s.windows.rows -= s.windows.rows % 2, s.windows.cols -= s.windows.cols % 2;
+        s.y_image = s.windows.rows / 2 * (s.windows.cols / 2) * g->out_c;
+        s.y_row = s.windows.cols / 2 * g->out_c;
+    }
     return slide(call, &s, &weights);
+}
+
+static int forwards(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel, float *y) {
+    return forwards_and(call, g, x, kernel, NULL, y);
+}
+
+/* The same, each output finished with what the call brings beside input and kernel: scales, shifts, and two bounds. */
+static int finished(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel, float *y) {
+    const XLA_FFI_Buffer *scale = call->args.args[2], *shift = call->args.args[3], *bounds = call->args.args[4];
+    const float *range = bounds->data;
+    struct finish finish = {
+        .scale = scale->data, .shift = shift->data, .low = range[0], .high = range[1], .pools = g->pools};
+    return forwards_and(call, g, x, kernel, &finish, y);
 }
 
 /* One side of the way back: the places of the input that are `phase` beyond a multiple of the stride, and their taps. */
@@ -289,6 +340,8 @@ static XLA_FFI_Error *answer(XLA_FFI_CallFrame *call, direction *compute) {
 
 /* input, kernel -> output */
 XLA_FFI_Error *tally_output(XLA_FFI_CallFrame *call) { return answer(call, forwards); }
+/* input, kernel, scale and shift of each filter, bounds -> output, finished */
+XLA_FFI_Error *tally_finished(XLA_FFI_CallFrame *call) { return answer(call, finished); }
 /* cotangent of the output, kernel -> cotangent of the input */
 XLA_FFI_Error *tally_input(XLA_FFI_CallFrame *call) { return answer(call, backwards); }
 /* input, cotangent of the output -> cotangent of the kernel */

@@ -11,6 +11,7 @@ from tally.kernels.native import library
 
 if TYPE_CHECKING:
     from tally.kernels.convolution import Geometry
+    from tally.kernels.finishing import Finish
 
 
 def computes(g: "Geometry", dtype: Any) -> bool:
@@ -35,6 +36,25 @@ def output(g: "Geometry", x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _call("output", g, (g.x_shape[0], *g.out_sides, g.kernel_shape[-1]), x, kernel)
 
 
+def finished(
+    g: "Geometry", x: jax.Array, kernel: jax.Array, scale: jax.Array, shift: jax.Array, finish: "Finish"
+) -> Any:
+    """The convolution with what comes right after it.
+
+    Args:
+        g: The convolution, of two sides.
+        x: `(batch, *sides, channels)`.
+        kernel: `(*sides, channels / groups, filters)`.
+        scale: `(filters,)`.
+        shift: `(filters,)`.
+        finish: The bounds, and whether it pools.
+    """
+    sides = [side // 2 for side in g.out_sides] if finish.pools else g.out_sides
+    bounds = np.array([finish.low, finish.high], np.float32)
+    shape = (g.x_shape[0], *sides, g.kernel_shape[-1])
+    return _call("finished", g, shape, x, kernel, scale, shift, bounds, pools=finish.pools)
+
+
 def input_cotangent(g: "Geometry", ct: jax.Array, kernel: jax.Array) -> jax.Array:
     """The cotangent of the input, channels last, for that of the output."""
     return _call("input", g, (g.x_shape[0], *g.sides, g.channels), ct, kernel)
@@ -45,17 +65,18 @@ def kernel_cotangent(g: "Geometry", x: jax.Array, ct: jax.Array) -> jax.Array:
     return _call("kernel", g, g.kernel_shape, x, ct)
 
 
-def _call(direction: str, g: "Geometry", shape: tuple[int, ...], left: jax.Array, right: jax.Array) -> Any:
-    result = jax.ShapeDtypeStruct(shape, left.dtype)
-    return jax.ffi.ffi_call(library.target(direction), result)(left, right, geometry=_numbers(g))
+def _call(direction: str, g: "Geometry", shape: tuple[int, ...], *arrays: Any, pools: bool = False) -> Any:
+    result = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
+    numbers = np.array([*_numbers(g), pools], np.int64)
+    return jax.ffi.ffi_call(library.target(direction), result)(*arrays, geometry=numbers)
 
 
-def _numbers(g: "Geometry") -> np.ndarray:
+def _numbers(g: "Geometry") -> list[int]:
     """The geometry in the order of the structure in C; a single side is the columns of one row."""
     missing = 2 - len(g.strides)
     ones, zeros = (1,) * missing, (0,) * missing
     starts = [low for low, _ in g.pads]
-    numbers = [
+    return [
         g.x_shape[0],
         *(*ones, *g.sides, g.channels),
         *(*ones, *g.out_sides, g.kernel_shape[-1]),
@@ -65,4 +86,3 @@ def _numbers(g: "Geometry") -> np.ndarray:
         *(*zeros, *starts),
         g.groups,
     ]
-    return np.array(numbers, np.int64)

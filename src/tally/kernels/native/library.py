@@ -1,8 +1,8 @@
 """Operations in C that XLA calls on a CPU, compiled once for this processor and kept beside the compiled programs.
 
 XLA's own convolutions reach a third to two thirds of what a processor can do, these four fifths, and those of 3 by 3 in
-steps of 1 need fewer than half of the multiplications (`winograd.h`). Where there is no compiler, or the user wants none,
-everything is computed by XLA as before; `TALLY_NATIVE_KERNELS=0` switches them off.
+steps of 1 need fewer than half of the multiplications (`winograd.h`). Where there is no compiler, or the user wants
+none, everything is computed by XLA as before; `TALLY_NATIVE_KERNELS=0` switches them off.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ VARIABLE = "TALLY_NATIVE_KERNELS"
 
 _FOLDER = Path(__file__).parent
 _SOURCE, _HEADERS = _FOLDER / "convolution.c", ("team.h", "tiles.h", "windows.h", "winograd.h")
-_DIRECTIONS = ("output", "input", "kernel")
+_DIRECTIONS = ("output", "finished", "input", "kernel")
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64")
 _SECONDS = 120
 """A compiler that takes longer is given up; two seconds are usual."""
@@ -52,7 +52,7 @@ def wanted(is_wanted: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let convolutions that are traced or lowered within be left to XLA, which may compute a chain as one piece."""
+    """Let convolutions that are traced or lowered within be left to XLA, which can tell what it will do with them."""
     token = _is_held_back.set(True)
     try:
         yield
@@ -127,7 +127,8 @@ def target(direction: str) -> str:
     """The name by which a program calls one of the operations; another source has other names.
 
     Args:
-        direction: `"output"`, `"input"` or `"kernel"`: what of a convolution is computed.
+        direction: What of a convolution is computed: `"output"`, `"finished"` for one with what comes right after it,
+            `"input"` or `"kernel"`.
     """
     return f"tally_{direction}_{_digest()[:12]}"
 

@@ -21,6 +21,7 @@
 #define MOST_PLACES 8
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define UNROLLED _Pragma("GCC unroll 16")
 

@@ -10,7 +10,7 @@
 /* Where the kernel goes; in the order in which the program's attribute has it. */
 struct geometry {
     int64_t images, in_h, in_w, in_c, out_h, out_w, out_c, size_h, size_w, stride_h, stride_w, gap_h, gap_w, top, left,
-        groups;
+        groups, pools; /* whether only the largest of two by two outputs is kept, when they are finished */
 };
 
 enum {
@@ -116,9 +116,30 @@ struct weights {
     float *packed;
 };
 
+/* What becomes of each output y: y * scale + shift of its filter, kept between low and high, and, if it pools, the largest
+   of each two by two. NaN stays NaN. */
+struct finish {
+    const float *scale, *shift;
+    float low, high;
+    int pools;
+};
+
+static inline vector larger(vector a, vector b) {
+    integers is_a = (a > b) | (a != a);
+    return (vector)((is_a & (integers)a) | (~is_a & (integers)b));
+}
+
+static inline vector between(const struct finish *f, vector y) {
+    vector low = (vector){0} + f->low, high = (vector){0} + f->high;
+    integers is_low = y < low, is_high = y > high;
+    y = (vector)((is_low & (integers)low) | (~is_low & (integers)y));
+    return (vector)((is_high & (integers)high) | (~is_high & (integers)y));
+}
+
 /* A kernel sliding over windows, and where its outputs go. */
 struct slide {
     struct windows windows;
+    const struct finish *finish; /* NULL if outputs stay as they are */
     const float *packed;
     float *y;
     long y_image, y_row, y_col;

@@ -85,7 +85,8 @@ static void turn_outputs(const struct slide *s, const float *points, long plane,
     for (long row = first; row < last; row++)
         for (long col = 0; col < t->cols; col++, points += block) {
             long i = 2 * (row % t->rows), j = 2 * col;
-            float *y = s->y + row / t->rows * s->y_image + i * s->y_row + j * s->y_col + f;
+            long tile = s->finish != NULL && s->finish->pools ? 1 : 2; /* how many outputs of a side it leaves */
+            float *y = s->y + row / t->rows * s->y_image + row % t->rows * tile * s->y_row + col * tile * s->y_col + f;
             for (long v = 0; v < block; v += LANES) {
                 long kept = least(LANES, s->filters - f - v);
                 vector half[2][4];
@@ -95,12 +96,26 @@ static void turn_outputs(const struct slide *s, const float *points, long plane,
                     TURN_OUTPUT(down, m[0], m[1], m[2], m[3]);
                     half[0][k] = down[0], half[1][k] = down[1];
                 }
+                vector out[2][2];
+                UNROLLED for (int h = 0; h < 2; h++) TURN_OUTPUT(out[h], half[h][0], half[h][1], half[h][2], half[h][3]);
+                if (s->finish != NULL) {
+                    vector scale = some_of(s->finish->scale + f + v, kept), shift = some_of(s->finish->shift + f + v, kept);
+                    UNROLLED for (int h = 0; h < 2; h++) {
+                        UNROLLED for (int k = 0; k < 2; k++) out[h][k] = out[h][k] * scale + shift;
+                    }
+                    if (s->finish->pools) {
+                        vector best = larger(larger(out[0][0], out[0][1]), larger(out[1][0], out[1][1]));
+                        put(y + v, between(s->finish, best), kept);
+                        continue;
+                    }
+                    UNROLLED for (int h = 0; h < 2; h++) {
+                        UNROLLED for (int k = 0; k < 2; k++) out[h][k] = between(s->finish, out[h][k]);
+                    }
+                }
                 UNROLLED for (int h = 0; h < 2; h++) {
-                    vector out[2];
-                    TURN_OUTPUT(out, half[h][0], half[h][1], half[h][2], half[h][3]);
                     if (i + h >= s->rows) continue;
-                    put(y + h * s->y_row + v, out[0], kept);
-                    if (j + 1 < s->cols) put(y + h * s->y_row + s->y_col + v, out[1], kept);
+                    put(y + h * s->y_row + v, out[h][0], kept);
+                    if (j + 1 < s->cols) put(y + h * s->y_row + s->y_col + v, out[h][1], kept);
                 }
             }
         }
