@@ -91,7 +91,8 @@ MODELS = {
     "windows with a margin": ((conv(), POOL(2, padding="same")), [Finish(("add",))]),
     "nothing after it": ((conv(use_bias=False), layers.GlobalAveragePooling2D()), []),
     "dilated": ((conv(dilation_rate=2),), []),
-    "channelwise": ((layers.DepthwiseConv2D(3),), []),
+    "channelwise": ((layers.DepthwiseConv2D(3), layers.ReLU()), [Finish(("add",), low=0.0)]),
+    "channelwise, several filters each": ((layers.DepthwiseConv2D(3, depth_multiplier=2),), []),
     "on one side": ((layers.Reshape((9, 24)), layers.Conv1D(4, 3)), []),
 }
 
@@ -150,9 +151,9 @@ def test_programs_within_a_program_are_read_too() -> None:
 
 
 def test_predict_and_evaluate_finish_and_fit_does_not(monkeypatch) -> None:
-    called, call = [], native._call
+    called, call = [], library.call
     monkeypatch.setattr(
-        native, "_call", lambda kind, *given, **more: called.append(kind) or call(kind, *given, **more)
+        library, "call", lambda kind, *given, **more: called.append(kind) or call(kind, *given, **more)
     )
     model = model_of(conv(), NORM(), layers.ReLU(), POOL(2), layers.Flatten(), layers.Dense(2))
     targets = drawn(2, 2)

@@ -16,6 +16,8 @@ from jax import export
 from tally.kernels.convolution import Geometry, convolve, convolve_transposed
 from tally.kernels.native import convolution as native
 from tally.kernels.native import library
+from tally.kernels.native import pooling as native_pooling
+from tally.kernels.pooling import Window, pool
 
 if library._compiler() is None:
     pytest.skip("there is no C compiler", allow_module_level=True)
@@ -83,6 +85,11 @@ GEOMETRIES = {
         (2, 9, 11, 4), (1, 2, 4, 6), strides=(3, 4), pads=((0, 0), (0, 0))
     ),
     "dilated": _geometry((2, 9, 11, 4), (3, 2, 4, 6), dilation=(2, 3), pads=((2, 2), (1, 2))),
+    "channelwise": _geometry((3, 9, 8, 70), (3, 3, 1, 70), groups=70),
+    "channelwise, strided": _geometry((2, 9, 11, 21), (5, 4, 1, 21), strides=(2, 3), groups=21),
+    "channelwise, dilated": _geometry(
+        (2, 9, 11, 40), (3, 2, 1, 40), dilation=(2, 3), pads=((2, 2), (1, 2)), groups=40
+    ),
     "groups": _geometry((2, 6, 5, 12), (3, 3, 4, 9), groups=3),
     "padding that cuts": _geometry((2, 8, 9, 3), (2, 2, 3, 4), pads=((-1, 2), (1, -2)), strides=(2, 1)),
     "padding beyond the kernel": _geometry((1, 3, 3, 2), (2, 2, 2, 3), pads=((3, 3), (4, 0))),
@@ -147,6 +154,46 @@ def test_points_lose_no_digits():
         assert error.max() < 5e-6 * np.sqrt(np.mean(exact**2)), direction
 
 
+@st.composite
+def windows(draw):
+    rank = draw(st.integers(1, 2))
+    sizes, strides, sides = (tuple(draw(st.integers(1, high)) for _ in range(rank)) for high in (4, 3, 12))
+    pads = tuple((draw(st.integers(0, size - 1)), draw(st.integers(0, size - 1))) for size in sizes)
+    sides = tuple(
+        max(side, size - low - high) for side, size, (low, high) in zip(sides, sizes, pads, strict=True)
+    )
+    shape = (draw(st.integers(1, 3)), *sides, draw(st.integers(1, 40)))
+    return Window((1, *sizes, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0)), shape)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(windows())
+def test_the_largest_of_any_window_is_found_and_handed_back_to(window):
+    x, ct = _drawn(*window.shape), _drawn(*window.out_shape, seed=1)
+    y, back = jax.vjp(window.largest, x)
+    np.testing.assert_array_equal(native_pooling.largest(window, x), y)
+    np.testing.assert_array_equal(native_pooling.handed_to_first(window, x, y, ct), back(ct)[0])
+
+
+def test_pooling_in_c_is_what_it_is_without(monkeypatch):
+    def pooled(x):
+        y = pool(x, "max", (1, 3, 3, 1), (1, 2, 2, 1), "same")
+        return (y * jnp.arange(1.0, 1 + y.size).reshape(y.shape)).sum(), y
+
+    x = np.array(_drawn(2, 7, 7, 20))
+    x[0, 3, 3, 5] = np.nan  # its number goes to each window's last place
+    with_c = jax.jit(jax.value_and_grad(pooled, has_aux=True))
+    assert with_c.lower(x).as_text().count("custom_call @tally_") == 2
+    (_, found), gradient = with_c(x)
+    monkeypatch.setenv(library.VARIABLE, "0")
+    without = jax.jit(jax.value_and_grad(lambda x: pooled(x), has_aux=True))
+    assert "custom_call @tally_" not in without.lower(x).as_text()
+    (_, plain), plain_gradient = without(x)
+    np.testing.assert_array_equal(found, plain)
+    np.testing.assert_array_equal(gradient, plain_gradient)
+    assert np.isnan(found).sum() == 4
+
+
 def _score(x, kernel):
     return convolve(x, kernel, strides=(1, 1), padding="same", dilation=(1, 1)).sum()
 
@@ -174,7 +221,7 @@ def test_half_and_double_precision_are_left_to_xla():
         assert _calls(_score, [jax.ShapeDtypeStruct(one.shape, "float64") for one in ARRAYS]) == 0
 
 
-def test_three_sides_and_depthwise_kernels_are_left_to_xla():
+def test_three_sides_and_several_filters_for_each_channel_are_left_to_xla():
     def volume(x, kernel):
         return convolve(x, kernel, strides=(1,) * 3, padding="same", dilation=(1,) * 3).sum()
 
@@ -183,7 +230,8 @@ def test_three_sides_and_depthwise_kernels_are_left_to_xla():
 
     of_volume = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 4, 4, 4, 3), (2, 2, 2, 3, 5))]
     assert _calls(volume, of_volume) == 0
-    assert _calls(depthwise, [ARRAYS[0], jax.ShapeDtypeStruct((3, 3, 1, 4), "float32")]) == 0
+    for filters, calls in ((4, 2), (8, 0)):
+        assert _calls(depthwise, [ARRAYS[0], jax.ShapeDtypeStruct((3, 3, 1, filters), "float32")]) == calls
 
 
 def test_they_are_called_inside_a_loop_too():
@@ -326,6 +374,8 @@ def test_another_kind_of_processor_has_none(compiled_again, monkeypatch):
 _NARROWER = """
 import sys
 from tally.kernels.native import library
+from tally.kernels.native import pooling as native_pooling
+from tally.kernels.pooling import Window, pool
 options = library._options
 library._options = lambda: [*options(), sys.argv[1]]
 assert library.reason() is None, library.reason()

@@ -1,6 +1,7 @@
 """Convolution of every kind, and the formulations that XLA's CPU compiler turns into faster programs.
 
-A dense convolution is the plain `lax` operation everywhere. Three kinds are not, on a CPU:
+On a CPU most are computed in C (`native`). Where they can't be, a dense one is the plain `lax` operation, as everywhere
+else, and three kinds are not:
 
 - of size 1: a matrix product, which saves the copies that a convolution makes of its input;
 - depthwise: sums of shifted products, about 20 times faster than the grouped convolution there;
@@ -358,7 +359,7 @@ def _as_given(g: Geometry, x: jax.Array) -> jax.Array:
 
 def output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution as a CPU computes it fastest."""
-    is_native = not g.is_depthwise() and native.computes(g, x.dtype)
+    is_native = native.computes(g, x.dtype)
     if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return g.slide(x, kernel)
     x = _channels_last(g, x)
@@ -375,7 +376,7 @@ def output(g: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
-    is_native = not g.is_depthwise() and native.computes(g, ct.dtype)
+    is_native = native.computes(g, ct.dtype)
     if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return _plain_input(g, ct, kernel)
     ct = _channels_last(g, ct)
@@ -412,7 +413,7 @@ def _input(g: Geometry, ct: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel(g: Geometry, x: jax.Array, ct: jax.Array) -> jax.Array:
-    is_native = not g.is_depthwise() and native.computes(g, x.dtype)
+    is_native = native.computes(g, x.dtype)
     if not (is_native or g.is_pointwise() or g.is_depthwise()):
         return _plain_kernel(g, x, ct)
     x, ct = _channels_last(g, x), _channels_last(g, ct)

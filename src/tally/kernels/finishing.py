@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from tally.kernels import convolution
+from tally.kernels import convolution, pooling
 from tally.kernels.convolution import Geometry
 from tally.kernels.linear import Arrays, LinearMap
 from tally.kernels.native import convolution as native
@@ -121,7 +121,9 @@ def _rewrite(jaxpr: Jaxpr) -> Jaxpr:
         finish, others, chain = _follow(equation, readers)
         if chain:
             dropped.update(map(id, (equation, *chain)))
-            put[id(chain[-1])] = _finished(equation, geometry, finish, others, chain[-1].outvars)
+            kernel, x = equation.invars
+            finished = Finished(geometry, finish)
+            put[id(chain[-1])] = finished.in_place_of(chain[-1], [x, kernel, *others])
     equations = [
         put.get(id(eqn)) or _within(eqn) for eqn in jaxpr.eqns if id(eqn) in put or id(eqn) not in dropped
     ]
@@ -129,6 +131,10 @@ def _rewrite(jaxpr: Jaxpr) -> Jaxpr:
 
 
 def _within(equation: Any) -> Any:
+    """An equation that stays: with its own programs rewritten, and max-pooling by itself as one operation."""
+    window = pooling.window_of(_alone(equation, None)[0])
+    if window is not None:
+        return pooling.Largest(window).in_place_of(equation, equation.invars)
     if equation.primitive.name not in _WITHIN:
         return equation
     params = dict(equation.params)
@@ -143,7 +149,9 @@ def _within(equation: Any) -> Any:
 def _geometry_of(equation: Any) -> Geometry | None:
     """Where the kernel of an equation goes, if it is a convolution that can be finished in C."""
     geometry = convolution.geometry_of(equation.params.get("map"))
-    if geometry is None or geometry.is_left_to_xla or geometry.channels_first or geometry.is_depthwise():
+    if geometry is None or geometry.is_left_to_xla or geometry.channels_first:
+        return None
+    if geometry.is_depthwise() and geometry.multiplier > 1:
         return None
     (made,) = equation.outvars
     is_single: bool = made.aval.dtype == jnp.float32
@@ -199,15 +207,10 @@ def _bounded(finish: Finish, equation: Any, y: Any) -> Step:
 
 
 def _pooled(finish: Finish, equation: Any, y: Any) -> Step:
-    inner, _ = _alone(equation, y)
-    params = inner.params
-    is_ours = inner.primitive.name == "reduce_window_max" and (
-        params["window_dimensions"] == params["window_strides"] == _POOL
-        and not any(map(any, params["padding"]))
-        and max(*params["base_dilation"], *params["window_dilation"]) == 1
-        and 0 not in equation.outvars[0].aval.shape
-    )
-    return (replace(finish, pools=True), []) if is_ours and not finish.pools else None
+    window = pooling.window_of(_alone(equation, y)[0])
+    if window is None or finish.pools or 0 in window.out_shape:
+        return None
+    return (replace(finish, pools=True), []) if window.sizes == _POOL and window.is_tiling() else None
 
 
 def _alone(equation: Any, y: Any) -> tuple[Any, Any]:
@@ -217,10 +220,3 @@ def _alone(equation: Any, y: Any) -> tuple[Any, Any]:
     inner = equation.params["call_jaxpr"].jaxpr
     is_one = len(inner.eqns) == 1 and len(inner.invars) == 1 and inner.outvars == inner.eqns[0].outvars
     return (inner.eqns[0], inner.invars[0]) if is_one else (equation, y)
-
-
-def _finished(equation: Any, geometry: Geometry, finish: Finish, others: list[Any], made: list[Any]) -> Any:
-    kernel, x = equation.invars
-    taken = [x, kernel, *others]
-    params = Finished(geometry, finish).parameters([var.aval for var in taken])
-    return equation.replace(invars=taken, outvars=made, params=params)

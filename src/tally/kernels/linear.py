@@ -49,16 +49,20 @@ class LinearMap:
         arguments = _varying_alike([*residuals, *values])
         return tuple(_linear_map.bind(*arguments, **self.parameters(arguments, len(residuals))))
 
-    def parameters(self, arguments: Sequence[Any], residuals: int | None = None) -> dict[str, Any]:
-        """The parameters of the operation for such arguments.
+    def parameters(self, arguments: Sequence[Any], residuals: int) -> dict[str, Any]:
+        """The parameters of the operation for such arguments, of which the first are residuals."""
+        plain = _plain_form(self, residuals, tuple((one.shape, one.dtype) for one in arguments))
+        return {"map": self, "residuals": residuals, "plain": plain}
+
+    def in_place_of(self, equation: Any, residuals: Sequence[Any]) -> Any:
+        """An equation of a program that computes the results of another one as this map, of residuals alone.
 
         Args:
-            arguments: Arrays, or what tells their shapes and dtypes.
-            residuals: How many of them are residuals; all unless given.
+            equation: The other one.
+            residuals: Variables of the program.
         """
-        count = len(arguments) if residuals is None else residuals
-        plain = _plain_form(self, count, tuple((one.shape, one.dtype) for one in arguments))
-        return {"map": self, "residuals": count, "plain": plain}
+        params = self.parameters([var.aval for var in residuals], len(residuals))
+        return equation.replace(primitive=_linear_map, invars=list(residuals), params=params)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from tally.kernels.linear import Arrays, LinearMap, is_placed
+from tally.kernels.native import pooling as native
 
 
 def pool(
@@ -107,6 +109,21 @@ class Window:
         return self.sizes == self.strides and not any(map(any, self.pads))
 
 
+def window_of(equation: Any) -> Window | None:
+    """The windows of an equation that finds their largest values; None for any other, or if they have gaps."""
+    if equation.primitive.name != "reduce_window_max":
+        return None
+    params = equation.params
+    if max(*params["base_dilation"], *params["window_dilation"]) > 1:
+        return None
+    return Window(
+        params["window_dimensions"],
+        params["window_strides"],
+        params["padding"],
+        equation.invars[0].aval.shape,
+    )
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _largest(x: jax.Array, window: Window) -> jax.Array:
     """As it is called when nothing is differentiated; XLA fuses this operation with the convolution before it."""
@@ -123,23 +140,26 @@ def _largest_and_tangent(window: Window, primals: Arrays, tangents: Arrays) -> t
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _by_slices(x: jax.Array, window: Window) -> jax.Array:
     """As it is called in training, where the window's input is kept and comparisons fuse with what made it."""
-    return _Largest(window)((x,), ())[0]
+    return Largest(window)((x,), ())[0]
 
 
 _by_slices.defjvp(_largest_and_tangent)
 
 
 @dataclass(frozen=True)
-class _Largest(LinearMap):
+class Largest(LinearMap):
     """The largest value of each window, of the residual; there is nothing it is linear in."""
 
     window: Window
 
-    def apply(self, residuals: Arrays, values: Arrays) -> Arrays:
+    def apply(self, residuals: Arrays, values: Arrays) -> Arrays:  # noqa: D102 - as for any map
         return (self.window.largest(residuals[0]),)
 
-    def apply_on_cpu(self, residuals: Arrays, values: Arrays) -> Arrays:
-        return (functools.reduce(jnp.maximum, self.window.taps(residuals[0], -np.inf)),)
+    def apply_on_cpu(self, residuals: Arrays, values: Arrays) -> Arrays:  # noqa: D102
+        (x,) = residuals
+        if native.computes(self.window, x.dtype):
+            return (native.largest(self.window, x),)
+        return (functools.reduce(jnp.maximum, self.window.taps(x, -np.inf)),)
 
 
 @dataclass(frozen=True)
@@ -175,7 +195,10 @@ class _ToFirst(LinearMap):
         return jax.vjp(self.window.largest, residuals[0])[1](values[0])
 
     def apply_on_cpu(self, residuals: Arrays, values: Arrays) -> Arrays:
-        first = _places_of_first(self.window, *residuals)
+        x, y = residuals
+        if native.computes(self.window, x.dtype):
+            return (native.handed_to_first(self.window, x, y, values[0]),)
+        first = _places_of_first(self.window, x, y)
         return (_handed_out(self.window, values[0], first),)
 
     def transposed(self) -> LinearMap:

@@ -25,6 +25,7 @@ def computes(g: "Geometry", dtype: Any) -> bool:
         dtype == jnp.float32
         and not g.is_left_to_xla
         and len(g.strides) <= 2
+        and not (g.is_depthwise() and g.multiplier > 1)
         and (max(g.strides) == 1 or max(g.dilation) == 1)
         and library.is_wanted()
         and math.prod((*g.x_shape, *g.kernel_shape, *g.out_sides)) > 0
@@ -33,7 +34,7 @@ def computes(g: "Geometry", dtype: Any) -> bool:
 
 def output(g: "Geometry", x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution of `x`, `(batch, *sides, channels)`, with `kernel`."""
-    return _call("output", g, (g.x_shape[0], *g.out_sides, g.kernel_shape[-1]), x, kernel)
+    return library.call("output", (g.x_shape[0], *g.out_sides, g.kernel_shape[-1]), [x, kernel], _numbers(g))
 
 
 def finished(
@@ -52,26 +53,20 @@ def finished(
     sides = [side // 2 for side in g.out_sides] if finish.pools else g.out_sides
     bounds = np.array([finish.low, finish.high], np.float32)
     shape = (g.x_shape[0], *sides, g.kernel_shape[-1])
-    return _call("finished", g, shape, x, kernel, scale, shift, bounds, pools=finish.pools)
+    return library.call("finished", shape, [x, kernel, scale, shift, bounds], _numbers(g, pools=finish.pools))
 
 
 def input_cotangent(g: "Geometry", ct: jax.Array, kernel: jax.Array) -> jax.Array:
     """The cotangent of the input, channels last, for that of the output."""
-    return _call("input", g, (g.x_shape[0], *g.sides, g.channels), ct, kernel)
+    return library.call("input", (g.x_shape[0], *g.sides, g.channels), [ct, kernel], _numbers(g))
 
 
 def kernel_cotangent(g: "Geometry", x: jax.Array, ct: jax.Array) -> jax.Array:
     """The cotangent of the kernel for that of the output."""
-    return _call("kernel", g, g.kernel_shape, x, ct)
+    return library.call("kernel", g.kernel_shape, [x, ct], _numbers(g))
 
 
-def _call(direction: str, g: "Geometry", shape: tuple[int, ...], *arrays: Any, pools: bool = False) -> Any:
-    result = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
-    numbers = np.array([*_numbers(g), pools], np.int64)
-    return jax.ffi.ffi_call(library.target(direction), result)(*arrays, geometry=numbers)
-
-
-def _numbers(g: "Geometry") -> list[int]:
+def _numbers(g: "Geometry", *, pools: bool = False) -> list[int]:
     """The geometry in the order of the structure in C; a single side is the columns of one row."""
     missing = 2 - len(g.strides)
     ones, zeros = (1,) * missing, (0,) * missing
@@ -85,4 +80,5 @@ def _numbers(g: "Geometry") -> list[int]:
         *(*ones, *g.dilation),
         *(*zeros, *starts),
         g.groups,
+        pools,
     ]

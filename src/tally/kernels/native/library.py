@@ -15,12 +15,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from tally.core import caching
 
@@ -28,8 +30,8 @@ VARIABLE = "TALLY_NATIVE_KERNELS"
 """The environment variable that switches these operations off with 0, off, false or no."""
 
 _FOLDER = Path(__file__).parent
-_SOURCE, _HEADERS = _FOLDER / "convolution.c", ("team.h", "tiles.h", "windows.h", "winograd.h")
-_DIRECTIONS = ("output", "finished", "input", "kernel")
+_SOURCE = _FOLDER / "calls.c"
+_OPERATIONS = ("output", "finished", "input", "kernel", "largest", "first")
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64")
 _SECONDS = 120
 """A compiler that takes longer is given up; two seconds are usual."""
@@ -111,9 +113,9 @@ def reason() -> str | None:
         return "there is no C compiler: neither CC nor cc, gcc or clang is one"
     try:
         loaded = _load(compiler)
-        for direction in _DIRECTIONS:
-            function = getattr(loaded, f"tally_{direction}")
-            jax.ffi.register_ffi_target(target(direction), jax.ffi.pycapsule(function), platform="cpu")
+        for operation in _OPERATIONS:
+            function = getattr(loaded, f"tally_{operation}")
+            jax.ffi.register_ffi_target(target(operation), jax.ffi.pycapsule(function), platform="cpu")
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip() or "nothing is said").splitlines()[-1]
         return f"{compiler} can't compile them: {said}"
@@ -123,24 +125,36 @@ def reason() -> str | None:
 
 
 @functools.cache
-def target(direction: str) -> str:
+def target(operation: str) -> str:
     """The name by which a program calls one of the operations; another source has other names.
 
     Args:
-        direction: What of a convolution is computed: `"output"`, `"finished"` for one with what comes right after it,
-            `"input"` or `"kernel"`.
+        operation: As `calls.c` names it, without what all names begin with.
     """
-    return f"tally_{direction}_{_digest()[:12]}"
+    return f"tally_{operation}_{_digest()[:12]}"
+
+
+def call(operation: str, shape: tuple[int, ...], arrays: Sequence[Any], geometry: Sequence[int]) -> Any:
+    """Call one of the operations in a program that is being lowered.
+
+    Args:
+        operation: As `calls.c` names it, without what all names begin with.
+        shape: Of the result, in single precision.
+        arrays: What it takes, in single precision.
+        geometry: The numbers of `struct geometry`, in its order.
+    """
+    result = jax.ShapeDtypeStruct(shape, "float32")
+    return jax.ffi.ffi_call(target(operation), result)(*arrays, geometry=np.array(geometry, np.int64))
 
 
 def targets() -> tuple[str, ...]:
     """The names of all operations."""
-    return tuple(map(target, _DIRECTIONS))
+    return tuple(map(target, _OPERATIONS))
 
 
 @functools.cache
 def _digest() -> str:
-    texts = [(_FOLDER / name).read_bytes() for name in (_SOURCE.name, *_HEADERS)]
+    texts = [path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]"))]
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 

@@ -11,17 +11,29 @@
 
 typedef void task(void *with, long number);
 
-struct work {
-    atomic_long next, done, holders;
-    long tasks;
-    task *run;
-    void *with;
+/* Tasks that follow each other, in memory that no other thread writes to. */
+struct range {
+    atomic_long next;
+    long end;
+    char apart[48];
 };
 
-static void take_part(struct work *work) {
-    for (long number; (number = atomic_fetch_add(&work->next, 1)) < work->tasks;) {
-        work->run(work->with, number);
-        atomic_fetch_add(&work->done, 1);
+struct work {
+    atomic_long done, holders;
+    task *run;
+    void *with;
+    long helpers;
+    struct range ranges[];
+};
+
+/* Run the tasks of one's own range, then what is left of the others'. */
+static void take_part(struct work *work, long mine) {
+    for (long i = 0; i <= work->helpers; i++) {
+        struct range *range = &work->ranges[(mine + i) % (work->helpers + 1)];
+        for (long number; (number = atomic_fetch_add(&range->next, 1)) < range->end;) {
+            work->run(work->with, number);
+            atomic_fetch_add(&work->done, 1);
+        }
     }
 }
 
@@ -29,8 +41,16 @@ static void let_go(struct work *work) {
     if (atomic_fetch_sub(&work->holders, 1) == 1) free(work);
 }
 
-static void help(void *work) {
-    take_part(work);
+/* Work and the number of a helper. */
+struct part {
+    struct work *work;
+    long number;
+};
+
+static void help(void *with) {
+    struct part *part = with;
+    struct work *work = part->work;
+    take_part(work, part->number);
     let_go(work);
 }
 
@@ -50,26 +70,34 @@ static long team_size(XLA_FFI_CallFrame *call) {
 
 /* Run tasks 0, 1, ... on this thread and those of the pool that are free.
 
-   Whoever calls takes part and waits only for tasks that others have begun. So nothing hangs when all threads of the
-   pool call this at once, and a helper that comes late finds nothing left and touches nothing of the caller's. */
+   Each thread begins with tasks of its own that follow each other: what the next operation reads, the same thread has
+   mostly written. Whoever calls takes part and waits only for tasks that others have begun. So nothing hangs when all
+   threads of the pool call this at once, and a helper that comes late finds nothing left and touches nothing of the
+   caller's. */
 static void share(XLA_FFI_CallFrame *call, long threads, long tasks, task *run, void *with) {
     long helpers = (threads < tasks ? threads : tasks) - 1;
-    struct work *work = helpers > 0 ? malloc(sizeof *work) : NULL;
+    size_t bytes = sizeof(struct work) + (helpers + 1) * (sizeof(struct range) + sizeof(struct part));
+    struct work *work = helpers > 0 ? malloc(bytes) : NULL;
     if (work == NULL) {
         for (long number = 0; number < tasks; number++) run(with, number);
         return;
     }
-    atomic_init(&work->next, 0);
     atomic_init(&work->done, 0);
     atomic_init(&work->holders, helpers + 1);
-    work->tasks = tasks;
     work->run = run;
     work->with = with;
-    for (long helper = 0; helper < helpers; helper++) {
+    work->helpers = helpers;
+    struct part *parts = (struct part *)&work->ranges[helpers + 1];
+    for (long i = 0; i <= helpers; i++) {
+        atomic_init(&work->ranges[i].next, tasks * i / (helpers + 1));
+        work->ranges[i].end = tasks * (i + 1) / (helpers + 1);
+        parts[i] = (struct part){work, i};
+    }
+    for (long helper = 1; helper <= helpers; helper++) {
         XLA_FFI_ThreadPool_Schedule_Args ask = {.struct_size = XLA_FFI_ThreadPool_Schedule_Args_STRUCT_SIZE,
                                                 .ctx = call->ctx,
                                                 .task = help,
-                                                .data = work};
+                                                .data = &parts[helper]};
         XLA_FFI_Error *error = call->api->XLA_FFI_ThreadPool_Schedule(&ask);
         if (error != NULL) {
             XLA_FFI_Error_Destroy_Args drop = {.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE,
@@ -78,7 +106,7 @@ static void share(XLA_FFI_CallFrame *call, long threads, long tasks, task *run, 
             let_go(work);
         }
     }
-    take_part(work);
+    take_part(work, 0);
     for (long turns = 0; atomic_load(&work->done) < tasks; turns++)
         if (turns > 1000) sched_yield();
     let_go(work);

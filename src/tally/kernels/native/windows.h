@@ -53,6 +53,11 @@ static void find_runs(struct windows *w, long groups, long *starts) {
     }
 }
 
+/* Whether every channel meets a kernel of its own. */
+static int is_by_channel(const struct windows *w, long groups, long filters) {
+    return groups > 1 && groups == w->x_c && filters == 1;
+}
+
 static long reach(const struct windows *w) { return w->taps_h > 0 ? (w->taps_h - 1) * w->gap_h + 1 : 1; }
 
 /* How many rows the padded copy for so many rows of places has, at most. */
@@ -116,26 +121,6 @@ struct weights {
     float *packed;
 };
 
-/* What becomes of each output y: y * scale + shift of its filter, kept between low and high, and, if it pools, the largest
-   of each two by two. NaN stays NaN. */
-struct finish {
-    const float *scale, *shift;
-    float low, high;
-    int pools;
-};
-
-static inline vector larger(vector a, vector b) {
-    integers is_a = (a > b) | (a != a);
-    return (vector)((is_a & (integers)a) | (~is_a & (integers)b));
-}
-
-static inline vector between(const struct finish *f, vector y) {
-    vector low = (vector){0} + f->low, high = (vector){0} + f->high;
-    integers is_low = y < low, is_high = y > high;
-    y = (vector)((is_low & (integers)low) | (~is_low & (integers)y));
-    return (vector)((is_high & (integers)high) | (~is_high & (integers)y));
-}
-
 /* A kernel sliding over windows, and where its outputs go. */
 struct slide {
     struct windows windows;
@@ -157,6 +142,7 @@ struct weigh {
     long rows, cols;         /* of an output */
     long groups, filters, width, depth;
     long at_once, parts;
+    int by_channel;
     atomic_int failed;
 };
 

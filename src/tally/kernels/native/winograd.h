@@ -213,7 +213,7 @@ static void slide_turned(void *with, long number) {
         block = vectors * LANES;
         for (long point = 0; point < POINTS; point++, packed += t->x_c * block)
             multiply(turned + point * plane, pitch, t->x_c, packed, vectors, products + point * products_plane, block, LANES,
-                     places);
+                     places, NULL);
         turn_outputs(s, products, products_plane, block, first, last, f);
     }
 }

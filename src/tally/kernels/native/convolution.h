@@ -4,6 +4,9 @@
    the kernel the numbers that it meets are neighbours in memory, so that no patches have to be copied: a convolution is a
    matrix product whose left rows overlap. What a thread works on is first copied with its padding into memory that stays
    in its cache. */
+#ifndef TALLY_CONVOLUTION_H
+#define TALLY_CONVOLUTION_H
+
 #include "windows.h"
 #include "winograd.h"
 
@@ -31,6 +34,17 @@ static void pack(void *with, long number) {
     }
 }
 
+/* The same for a kernel whose every channel meets itself alone: for each tap the weights of all channels side by side. */
+static void pack_taps(const struct weights *w, long channels) {
+    float *to = w->packed;
+    for (long h = 0; h < w->taps_h; h++)
+        for (long v = 0; v < w->taps_w; v++, to += w->width) {
+            const float *from = w->kernel + (w->from_h + h * w->by_h) * w->tap_h + (w->from_w + v * w->by_w) * w->tap_w;
+            memcpy(to, from, channels * sizeof(float));
+            memset(to + channels, 0, (w->width - channels) * sizeof(float));
+        }
+}
+
 /* -- input to output, and back ------------------------------------------------------------------------------------- */
 
 /* Add up runs [run, run + count), from number `from` on, for one block of filters at every place. */
@@ -51,8 +65,7 @@ static void finish_places(const struct finish *with, float *y, long places, long
     for (long p = 0; p < places; p++, y += filters)
         for (long f = 0, kept; f < filters; f += LANES) {
             kept = least(LANES, filters - f);
-            vector done = some_of(y + f, kept) * some_of(with->scale + f, kept) + some_of(with->shift + f, kept);
-            put(y + f, between(with, done), kept);
+            put(y + f, finished(with, some_of(y + f, kept), f, kept), kept);
         }
 }
 
@@ -69,31 +82,23 @@ static void finish_pooled(const struct finish *with, const float *y, long rows, 
             }
 }
 
-static void slide_rows(void *with, long number) {
-    struct slide *s = with;
-    const struct windows *w = &s->windows;
-    long first = number * s->at_once, last = least(first + s->at_once, w->images * w->rows);
-    long places = (last - first) * w->cols;
-    float *copy = memory_for(PADDED, copied_rows(w, s->at_once) * w->wide * w->x_c * sizeof(float));
-    long *at = memory_for(PLACES, 2 * s->at_once * w->cols * sizeof(long)), *to = at + places;
-    /* Outputs that are pooled pass through memory of the thread. */
-    long all = s->groups * s->filters, pools = s->finish != NULL && s->finish->pools;
-    float *passing = pools ? memory_for(POINTED, s->at_once * w->cols * all * sizeof(float)) : s->y;
-    if (copy == NULL || at == NULL || passing == NULL) {
-        atomic_store(&s->failed, 1);
-        return;
-    }
-    gather(w, first, last, copy, at);
-    for (long p = 0, row = first; row < last; row++)
-        for (long col = 0; col < w->cols; col++, p++)
-            to[p] = pools ? p * all : row / w->rows * s->y_image + row % w->rows * s->y_row + col * s->y_col;
+/* How the outputs from filter f on are finished, if they are: in `room`. */
+static const struct finish *finish_from(const struct finish *all, long f, struct finish *room) {
+    if (all == NULL) return NULL;
+    *room = *all;
+    room->scale += f, room->shift += f;
+    return room;
+}
 
+/* All groups and filters at these places. */
+static void slide_groups(const struct slide *s, const float *copy, const long *at, const long *to, long places, float *all) {
+    const struct windows *w = &s->windows;
     const float *packed = s->packed;
     for (long group = 0; group < s->groups; group++)
         for (long f = 0, block; f < s->width; f += block) {
             long vectors = widest((s->width - f) / LANES), left = least(vectors * LANES, s->filters - f);
             block = vectors * LANES;
-            float *y = passing + group * s->filters + f;
+            float *y = all + group * s->filters + f;
             const float *x = copy + group * w->each;
             long at_most = PANEL / block;
             if (w->runs == 0) slide_panel(s, x, at, to, places, 0, 0, 0, 0, packed, vectors, y, left - block + LANES);
@@ -112,8 +117,48 @@ static void slide_rows(void *with, long number) {
                     }
             packed += w->runs * w->length * block;
         }
+}
+
+/* The same where every channel is a group. */
+static void slide_channels(const struct slide *s, const float *copy, const long *at, const long *to, long places, float *y) {
+    const struct windows *w = &s->windows;
+    struct finish from;
+    for (long c = 0, vectors; c < s->width; c += vectors * LANES) {
+        const struct finish *finish = s->finish != NULL && s->finish->pools ? NULL : finish_from(s->finish, c, &from);
+        vectors = widest((s->width - c) / LANES);
+        long last = least(vectors * LANES, s->groups - c) - (vectors - 1) * LANES, tiles = parts_of(places, tallest(vectors));
+        for (long tile = 0, p = 0; tile < tiles; tile++) {
+            long height = (places - p) / (tiles - tile);
+            channel_tiles[vectors][height](copy + c, at + p, w->starts, w->runs, s->packed + c, s->width, y + c, to + p, last,
+                                           finish);
+            p += height;
+        }
+    }
+}
+
+static void slide_rows(void *with, long number) {
+    struct slide *s = with;
+    const struct windows *w = &s->windows;
+    long first = number * s->at_once, last = least(first + s->at_once, w->images * w->rows);
+    long places = (last - first) * w->cols;
+    float *copy = memory_for(PADDED, (copied_rows(w, s->at_once) * w->wide * w->x_c + LANES) * sizeof(float));
+    long *at = memory_for(PLACES, 2 * s->at_once * w->cols * sizeof(long)), *to = at + places;
+    /* Outputs that are pooled pass through memory of the thread. */
+    long all = s->groups * s->filters, pools = s->finish != NULL && s->finish->pools;
+    float *passing = pools ? memory_for(POINTED, s->at_once * w->cols * all * sizeof(float)) : s->y;
+    if (copy == NULL || at == NULL || passing == NULL) {
+        atomic_store(&s->failed, 1);
+        return;
+    }
+    gather(w, first, last, copy, at);
+    for (long p = 0, row = first; row < last; row++)
+        for (long col = 0; col < w->cols; col++, p++)
+            to[p] = pools ? p * all : row / w->rows * s->y_image + row % w->rows * s->y_row + col * s->y_col;
+
+    int by_channel = is_by_channel(w, s->groups, s->filters);
+    (by_channel ? slide_channels : slide_groups)(s, copy, at, to, places, passing);
     if (pools) finish_pooled(s->finish, passing, last - first, w->cols, all, s->y + first / 2 * (w->cols / 2) * all);
-    else if (s->finish != NULL) finish_places(s->finish, s->y + first * w->cols * all, places, all);
+    else if (s->finish != NULL && !by_channel) finish_places(s->finish, s->y + first * w->cols * all, places, all);
 }
 
 /* The same where places are rows of a matrix. */
@@ -121,13 +166,13 @@ static void slide_matrix(void *with, long number) {
     const struct slide *s = with;
     const struct windows *w = &s->windows;
     long first = number * s->at_once, places = least(s->at_once, w->images * w->rows * w->cols - first);
+    struct finish from;
     for (long f = 0, block; f < s->width; f += block) {
         long vectors = widest((s->width - f) / LANES), left = least(vectors * LANES, s->filters - f);
         block = vectors * LANES;
         multiply(w->x + first * w->x_c, w->x_c, w->x_c, s->packed + f * w->x_c, vectors, s->y + first * s->filters + f,
-                 s->filters, left - block + LANES, places);
+                 s->filters, left - block + LANES, places, finish_from(s->finish, f, &from));
     }
-    if (s->finish != NULL) finish_places(s->finish, s->y + first * s->filters, places, s->filters);
 }
 
 /* Slide with these weights; whether there was memory for it. */
@@ -136,16 +181,18 @@ static int slide(XLA_FFI_CallFrame *call, struct slide *s, struct weights *weigh
     s->rows = w->rows, s->cols = w->cols;
     if (is_worth_turning(w, s->groups, s->filters)) return slide_by_points(call, s, weights);
     long threads = team_size(call), rows = w->images * w->rows;
+    int by_channel = is_by_channel(w, s->groups, s->filters);
     weights->depth = weights->taps_h * weights->taps_w * weights->channels;
-    weights->width = s->width = parts_of(s->filters, LANES) * LANES;
-    long numbers = s->groups * weights->depth * weights->width;
+    weights->width = s->width = parts_of(by_channel ? s->groups : s->filters, LANES) * LANES;
+    long numbers = (by_channel ? 1 : s->groups) * weights->depth * weights->width;
     char *memory = memory_for(PACKED, numbers * sizeof(float) + (w->taps_h * w->taps_w + 1) * sizeof(long));
     if (memory == NULL) return 0;
     weights->packed = (float *)memory;
     s->packed = weights->packed;
     find_runs(w, s->groups, (long *)(memory + numbers * sizeof(float)));
     if ((double)rows * w->cols * numbers < WORTH_SHARING) threads = 1;
-    share(call, numbers < WORTH_SPREADING ? 1 : threads, s->groups * parts_of(s->width, BLOCK), pack, weights);
+    if (by_channel) pack_taps(weights, s->groups);
+    else share(call, numbers < WORTH_SPREADING ? 1 : threads, s->groups * parts_of(s->width, BLOCK), pack, weights);
     atomic_init(&s->failed, 0);
     int pools = s->finish != NULL && s->finish->pools;
     if (is_plain(w, s->groups) && s->y_col == s->filters && w->x_c * BLOCK <= PANEL && !pools) {
@@ -160,8 +207,8 @@ static int slide(XLA_FFI_CallFrame *call, struct slide *s, struct weights *weigh
     return !atomic_load(&s->failed);
 }
 
-static int forwards_and(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel,
-                        const struct finish *finish, float *y) {
+static int forwards(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel,
+                    const struct finish *finish, float *y) {
     struct slide s = {
         .finish = finish,
         .windows = {.x = x, .images = g->images, .x_h = g->in_h, .x_w = g->in_w, .x_c = g->in_c, .rows = g->out_h,
@@ -179,19 +226,6 @@ static int forwards_and(XLA_FFI_CallFrame *call, const struct geometry *g, const
         s.y_row = s.windows.cols / 2 * g->out_c;
     }
     return slide(call, &s, &weights);
-}
-
-static int forwards(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel, float *y) {
-    return forwards_and(call, g, x, kernel, NULL, y);
-}
-
-/* The same, each output finished with what the call brings beside input and kernel: scales, shifts, and two bounds. */
-static int finished(XLA_FFI_CallFrame *call, const struct geometry *g, const float *x, const float *kernel, float *y) {
-    const XLA_FFI_Buffer *scale = call->args.args[2], *shift = call->args.args[3], *bounds = call->args.args[4];
-    const float *range = bounds->data;
-    struct finish finish = {
-        .scale = scale->data, .shift = shift->data, .low = range[0], .high = range[1], .pools = g->pools};
-    return forwards_and(call, g, x, kernel, &finish, y);
 }
 
 /* One side of the way back: the places of the input that are `phase` beyond a multiple of the stride, and their taps. */
@@ -237,6 +271,20 @@ static int backwards(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
 
 /* -- to the kernel's cotangent ------------------------------------------------------------------------------------- */
 
+static void weigh_channels(const struct weigh *s, const float *copy, const long *at, const float *ct, const long *to,
+                           long places, float *sums) {
+    const struct windows *w = &s->windows;
+    for (long c = 0, vectors; c < s->width; c += vectors * LANES) {
+        vectors = least(2, widest((s->width - c) / LANES));
+        long tiles = parts_of(w->runs, tallest(vectors));
+        for (long tile = 0, tap = 0; tile < tiles; tile++) {
+            long height = (w->runs - tap) / (tiles - tile);
+            tap_tiles[vectors][height](copy + c, at, w->starts + tap, ct + c, to, places, sums + tap * s->width + c, s->width);
+            tap += height;
+        }
+    }
+}
+
 /* The sums over a part of all rows of places. Which rows are a part does not depend on which thread is free, so that the
    result is the same to the last bit in every run. */
 static void weigh_part(void *with, long number) {
@@ -245,7 +293,7 @@ static void weigh_part(void *with, long number) {
     long rows = w->images * w->rows, end = rows * (number + 1) / s->parts;
     long line = w->cols * s->groups * s->filters;
     float *sums = s->sums + number * s->groups * s->depth * s->width;
-    float *copy = memory_for(PADDED, copied_rows(w, s->at_once) * w->wide * w->x_c * sizeof(float));
+    float *copy = memory_for(PADDED, (copied_rows(w, s->at_once) * w->wide * w->x_c + LANES) * sizeof(float));
     long *at = memory_for(PLACES, 2 * s->at_once * w->cols * sizeof(long));
     float *others = NULL;
     /* A vector that reaches beyond the last number of the array is read from a copy that has room behind it. */
@@ -262,7 +310,7 @@ static void weigh_part(void *with, long number) {
         gather(w, row, row + count, copy, at);
         for (long p = 0; p < places; p++) at[places + p] = p * s->groups * s->filters;
         if (others != NULL) ct = memcpy(others, ct, count * line * sizeof(float));
-        weigh_block(s, copy, at, ct, at + places, places, sums);
+        (s->by_channel ? weigh_channels : weigh_block)(s, copy, at, ct, at + places, places, sums);
     }
 }
 
@@ -288,8 +336,10 @@ static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
                     .taps_w = g->size_w, .gap_h = g->gap_h, .gap_w = g->gap_w, .top = g->top, .left = g->left},
         .ct = ct, .kernel = kernel, .rows = g->out_h, .cols = g->out_w, .groups = g->groups,
         .filters = g->out_c / g->groups};
+    s.by_channel = is_by_channel(&s.windows, s.groups, s.filters);
+    if (s.by_channel) s.groups = 1, s.filters = g->out_c;
     s.width = parts_of(s.filters, LANES) * LANES;
-    if (is_worth_turning(&s.windows, s.groups, s.filters)) return weigh_by_points(call, &s);
+    if (is_worth_turning(&s.windows, g->groups, s.filters)) return weigh_by_points(call, &s);
     long threads = team_size(call), rows = g->images * g->out_h;
     s.depth = g->size_h * g->size_w * (g->in_c / g->groups);
     long numbers = s.groups * s.depth * s.width;
@@ -299,7 +349,7 @@ static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
     char *memory = memory_for(PACKED, bytes + g->size_h * g->size_w * sizeof(long));
     if (memory == NULL) return 0;
     s.sums = (float *)memory;
-    find_runs(&s.windows, s.groups, (long *)(memory + bytes));
+    find_runs(&s.windows, g->groups, (long *)(memory + bytes));
     s.at_once = least(rows_at_once(&s.windows, 1, MANY_PLACES / 2), parts_of(rows, s.parts));
     atomic_init(&s.failed, 0);
     share(call, threads, s.parts, weigh_part, &s);
@@ -308,41 +358,4 @@ static int to_kernel(XLA_FFI_CallFrame *call, const struct geometry *g, const fl
     return 1;
 }
 
-/* -- as XLA calls it ----------------------------------------------------------------------------------------------- */
-
-typedef int direction(XLA_FFI_CallFrame *, const struct geometry *, const float *, const float *, float *);
-
-static XLA_FFI_Error *complain(XLA_FFI_CallFrame *call, XLA_FFI_Error_Code code, const char *message) {
-    XLA_FFI_Error_Create_Args ask = {
-        .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE, .message = message, .errc = code};
-    return call->api->XLA_FFI_Error_Create(&ask);
-}
-
-static XLA_FFI_Error *answer(XLA_FFI_CallFrame *call, direction *compute) {
-    for (XLA_FFI_Extension_Base *more = call->extension_start; more != NULL; more = more->next)
-        if (more->type == XLA_FFI_Extension_Metadata) {
-            XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)more)->metadata;
-            metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-            metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-            return NULL;
-        }
-    const XLA_FFI_Buffer *left = call->args.args[0], *right = call->args.args[1], *result = call->rets.rets[0];
-    const XLA_FFI_Array *geometry = call->attrs.attrs[0];
-    if (left->dtype != XLA_FFI_DataType_F32 || right->dtype != XLA_FFI_DataType_F32 ||
-        geometry->size * sizeof(int64_t) != sizeof(struct geometry))
-        return complain(call, XLA_FFI_Error_Code_INVALID_ARGUMENT, "a convolution takes two arrays of float32");
-    int is_done = compute(call, geometry->data, left->data, right->data, result->data);
-    let_much_go(PACKED);
-    if (!is_done)
-        return complain(call, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "no memory is left for a convolution");
-    return NULL;
-}
-
-/* input, kernel -> output */
-XLA_FFI_Error *tally_output(XLA_FFI_CallFrame *call) { return answer(call, forwards); }
-/* input, kernel, scale and shift of each filter, bounds -> output, finished */
-XLA_FFI_Error *tally_finished(XLA_FFI_CallFrame *call) { return answer(call, finished); }
-/* cotangent of the output, kernel -> cotangent of the input */
-XLA_FFI_Error *tally_input(XLA_FFI_CallFrame *call) { return answer(call, backwards); }
-/* input, cotangent of the output -> cotangent of the kernel */
-XLA_FFI_Error *tally_kernel(XLA_FFI_CallFrame *call) { return answer(call, to_kernel); }
+#endif
