@@ -150,6 +150,16 @@ def test_programs_within_a_program_are_read_too() -> None:
     assert finishes_of(jax.jit(repeated), X) == [finish]
 
 
+def test_max_pooling_of_any_kind_and_dtype_is_found() -> None:
+    def pooled(x):
+        whole = jax.lax.reduce_window(
+            jnp.rint(x).astype("int32"), jnp.int32(-(2**31)), jax.lax.max, (1, 3, 2, 1), (1, 1, 1, 1), "SAME"
+        )
+        return tally.ops.max_pool(x, 3, strides=2, padding="same"), tally.ops.max_pool(x, 9), whole
+
+    assert finishes_of(pooled, X) == []
+
+
 def test_predict_and_evaluate_finish_and_fit_does_not(monkeypatch) -> None:
     called, call = [], library.call
     monkeypatch.setattr(

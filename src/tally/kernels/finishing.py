@@ -133,7 +133,7 @@ def _rewrite(jaxpr: Jaxpr) -> Jaxpr:
 def _within(equation: Any) -> Any:
     """An equation that stays: with its own programs rewritten, and max-pooling by itself as one operation."""
     window = pooling.window_of(_alone(equation, None)[0])
-    if window is not None:
+    if window is not None and equation.primitive.name == "custom_jvp_call":  # ours, not a user's
         return pooling.Largest(window).in_place_of(equation, equation.invars)
     if equation.primitive.name not in _WITHIN:
         return equation
@@ -162,12 +162,8 @@ def _follow(equation: Any, readers: dict[Any, list[Any]]) -> tuple[Finish, list[
     """What is done with a convolution's output as long as each result has one reader: how, with what, and where."""
     finish, others, chain = Finish(), [], []
     (made,) = equation.outvars
-    for taken in (
-        _moved,
-        _bounded,
-        _pooled,
-        _bounded,
-    ):  # a bound may as well come after the largest was found
+    # A bound may as well come after the largest was found.
+    for taken in (_moved, _bounded, _pooled, _bounded):
         while (reader := _only(readers.get(made, []))) and (step := taken(finish, reader, made)):
             finish, other = step
             others += other
@@ -195,6 +191,7 @@ def _moved(finish: Finish, equation: Any, y: Any) -> Step:
 
 
 def _bounded(finish: Finish, equation: Any, y: Any) -> Step:
+    """The larger or the smaller of the output and a number that is known; a lower bound first."""
     inner, y = _alone(equation, y)
     numbers = [float(var.val) for var in inner.invars if isinstance(var, Literal) and np.ndim(var.val) == 0]
     if len(numbers) != 1 or y not in inner.invars:
@@ -207,6 +204,7 @@ def _bounded(finish: Finish, equation: Any, y: Any) -> Step:
 
 
 def _pooled(finish: Finish, equation: Any, y: Any) -> Step:
+    """The largest of two by two places, side by side; the outputs of an odd side that have no partner are dropped."""
     window = pooling.window_of(_alone(equation, y)[0])
     if window is None or finish.pools or 0 in window.out_shape:
         return None

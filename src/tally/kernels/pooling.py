@@ -110,11 +110,12 @@ class Window:
 
 
 def window_of(equation: Any) -> Window | None:
-    """The windows of an equation that finds their largest values; None for any other, or if they have gaps."""
+    """The windows of an equation that finds their largest values, in single precision; None for any other."""
     if equation.primitive.name != "reduce_window_max":
         return None
-    params = equation.params
-    if max(*params["base_dilation"], *params["window_dilation"]) > 1:
+    params, kind = equation.params, equation.invars[0].aval.dtype
+    has_gaps = max(*params["base_dilation"], *params["window_dilation"]) > 1
+    if has_gaps or kind != jnp.float32 or math.prod(params["window_dimensions"]) > _MOST_TAPS:
         return None
     return Window(
         params["window_dimensions"],
