@@ -1,6 +1,7 @@
-"""Prediction in parts of a batch beside that of the whole: milliseconds for blocks of depthwise convolutions.
+"""What `predict` makes of a convnet beside the same model as its layers say it: milliseconds for a batch.
 
-Run it as `python -m benchmarks.cutting [--rounds N] [--json FILE]`. Both run in turns, compiled; medians of all rounds.
+Run it as `python -m benchmarks.cutting [--rounds N] [--json FILE]`. Three forms run in turns, compiled: as `predict`
+computes it; without parts of a batch; and also without making one operation of a convolution and what follows it.
 """
 
 import argparse
@@ -26,7 +27,7 @@ TURN = 5
 
 
 def contest(name: str) -> tuple[np.ndarray, int | None, dict[str, Callable[[Any], Any]]]:
-    """A batch, how many examples a part of it has, and the two ways to predict on it."""
+    """A batch, how many examples a part of it has, and the three ways to predict on it."""
     workload = WORKLOADS[name]
     model, x = MODELS[name](tally), workload.data()[0][: workload.batch]
     model.materialize()
@@ -34,30 +35,32 @@ def contest(name: str) -> tuple[np.ndarray, int | None, dict[str, Callable[[Any]
     others = [variable.value for variable in model.non_trainable_variables]
     parts: list[int | None] = []
 
-    def whole(x: Any) -> Any:
+    def by_layers(x: Any) -> Any:
         return model.stateless_call(values, others, x, training=False)[0]
 
     def in_parts(x: Any) -> Any:
         parts.append(part_of(model, x))
-        return whole(x) if parts[0] is None else compute_in_parts(whole, x, parts[0])
+        return by_layers(x) if parts[0] is None else compute_in_parts(by_layers, x, parts[0])
 
     ways = {
-        name: jax.jit(with_finished_convolutions(way))
-        for name, way in (("in parts", in_parts), ("whole", whole))
+        "predict": jax.jit(with_finished_convolutions(in_parts)),
+        "whole": jax.jit(with_finished_convolutions(by_layers)),
+        "by layers": jax.jit(by_layers),
     }
-    difference = float(abs(np.subtract(*(way(x) for way in ways.values()))).max())
+    found = [np.asarray(way(x)) for way in ways.values()]
+    difference = max(float(abs(one - found[-1]).max()) for one in found)
     assert difference < 1e-4, difference
     return x, parts[0], ways
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """One flat record for each block.
+    """One flat record for each model.
 
     Args:
-        rounds: Turns of each.
+        rounds: Turns of each form.
     """
     records = []
-    for name in ("separable", "mobilenet"):
+    for name in ("mnist", "cifar", "separable", "mobilenet"):
         x, part, ways = contest(name)
         wall, cpu = ({way: list[float]() for way in ways} for _ in range(2))
         shuffler = random.Random(0)
@@ -68,10 +71,10 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                     np.asarray(ways[way](x))
                 wall[way].append((time.perf_counter() - began) / TURN)
                 cpu[way].append((time.process_time() - spent) / TURN)
-        ratios = [b / a for a, b in zip(wall["in parts"], wall["whole"], strict=True)]
+        ratios = [b / a for a, b in zip(wall["predict"], wall["by layers"], strict=True)]
         records.append(
             {
-                **{"block": name, "batch": len(x), "part": part},
+                **{"model": name, "batch": len(x), "part": part},
                 **{f"{way}_ms": 1e3 * statistics.median(wall[way]) for way in ways},
                 **{f"{way}_cpu_ms": 1e3 * statistics.median(cpu[way]) for way in ways},
                 "times_faster": statistics.median(ratios),
@@ -87,12 +90,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     records = measure(options.rounds)
-    print(f"{'':12}{'batch':>6}{'part':>6}{'in parts':>12}{'whole':>12}{'faster':>9}{'CPU':>12}{'whole':>12}")
+    print(
+        f"{'ms, and of the processor':26}{'part':>6}{'predict':>16}{'whole':>16}{'by layers':>16}{'faster':>9}"
+    )
     for one in records:
+        times = (
+            f"{one[f'{way}_ms']:8.1f} {one[f'{way}_cpu_ms']:5.1f}"
+            for way in ("predict", "whole", "by layers")
+        )
+        label = f"{one['model']}, batch of {one['batch']}"
         print(
-            f"{one['block']:12}{one['batch']:>6}{one['part'] or '':>6}{one['in parts_ms']:>9.1f} ms"
-            f"{one['whole_ms']:>9.1f} ms{one['times_faster']:>8.2f}×{one['in parts_cpu_ms']:>9.1f} ms"
-            f"{one['whole_cpu_ms']:>9.1f} ms"
+            f"{label:26}{one['part'] or '':>6}",
+            *(f"{text:>15}" for text in times),
+            f"{one['times_faster']:>7.2f}×",
         )
     if options.json:
         options.json.write_text(json.dumps(records))

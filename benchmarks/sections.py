@@ -137,12 +137,13 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         name="cutting",
-        title="Prediction in parts",
-        sentence="A batch through blocks of depthwise convolutions, in parts that stay in the processor's cache and as"
-        " a whole, in turns; medians.",
+        title="What `predict` makes of a convnet",
+        sentence="A batch as `predict` computes it; whole, without the parts that stay in the processor's cache; and by"
+        " layers, also without one operation for a convolution and what follows it. In turns, medians; `times_faster`"
+        " is by layers over `predict`.",
         columns=columns(
-            "block, batch, part, in parts_ms: in parts ms, whole_ms: whole ms, times_faster, in parts_cpu_ms: CPU ms,"
-            " whole_cpu_ms: whole CPU ms"
+            "model, batch, part, predict_ms: predict ms, whole_ms: whole ms, by layers_ms: by layers ms, times_faster,"
+            " predict_cpu_ms: predict CPU ms, whole_cpu_ms: whole CPU ms, by layers_cpu_ms: by layers CPU ms"
         ),
         quick=("--rounds", "3"),
     ),

@@ -1,9 +1,9 @@
 """Prediction in parts of a batch: few enough examples that the processor's cache holds them from layer to layer.
 
 A net of depthwise convolutions computes little for each number that it reads, and so waits for the memory between its
-layers. Cut into parts, a batch of 64 takes three quarters of the processor's time on a block of Xception or MobileNet
-(`python -m benchmarks.cutting` prints it). Nets of dense convolutions compute enough for each number not to wait. While
-training, what every layer makes is kept, and there is nothing to gain either.
+layers. Cut into parts, a batch of 64 takes a seventh to a quarter less of the processor's time on blocks of MobileNet
+and Xception (`python -m benchmarks.cutting` prints it). Nets of dense convolutions compute enough for each number not
+to wait. While training, what every layer makes is kept, and there is nothing to gain either.
 """
 
 import math
