@@ -1,7 +1,7 @@
 """Prediction in parts of a batch: few enough examples that the processor's cache holds them from layer to layer.
 
 A net of depthwise convolutions computes little for each number that it reads, and so waits for the memory between its
-layers. Cut into parts, a batch of 64 takes a seventh to a quarter less of the processor's time on blocks of MobileNet
+layers. Cut into parts, a batch of 64 takes a fifth to a quarter less of the processor's time on blocks of MobileNet
 and Xception (`python -m benchmarks.cutting` prints it). Nets of dense convolutions compute enough for each number not
 to wait. While training, what every layer makes is kept, and there is nothing to gain either.
 """
@@ -17,7 +17,7 @@ from jax.core import Tracer
 from tally import layers
 from tally.core.symbol import KerasTensor, Node, leaves
 
-CACHE = 2**20
+CACHE = 3 * 2**19
 """Bytes that the largest array between two layers may take, for each core."""
 
 _SEPARABLE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
