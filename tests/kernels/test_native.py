@@ -135,7 +135,7 @@ def test_any_geometry_is_exact(geometry):
 
 
 def test_points_lose_no_digits():
-    """Winograd's form adds and subtracts before it multiplies; the plain operation's rounding is as large."""
+    """Winograd's form adds and subtracts before it multiplies; what that rounds stays within single precision's."""
     geometry = _geometry((4, 16, 16, 64), (3, 3, 64, 64))
     random = np.random.default_rng(0)
     x, kernel, ct = (
